@@ -1,0 +1,120 @@
+"""Where a service answers or the daemon listens: TCP host and port, or a unix socket path. Pure parsing.
+
+Every error text says what is wrong; the caller adds which argument it was and an example of a right one.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+
+# sun_path holds 108 bytes, the terminating NUL included (unix(7)).
+UNIX_PATH_MAX_BYTES = 107
+
+_HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
+_NUMBERS_AND_DOTS = re.compile(r"[0-9.]+")
+
+
+class AddressError(ValueError):
+    """An address that cannot be understood; the text says why."""
+
+
+@dataclass(frozen=True)
+class TcpAddress:
+    """A TCP endpoint; `host` is an IPv4 or IPv6 address without brackets, a host name, or "" for any."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_literal(self) -> bool:
+        """Whether `host` needs no look-up."""
+        return _is_ip(self.host)
+
+
+@dataclass(frozen=True)
+class UnixAddress:
+    """A unix stream socket at an absolute `path`."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
+Address = TcpAddress | UnixAddress
+
+
+def split_address(text: str) -> tuple[tuple[str, str], list[str]]:
+    """Split ``ADDRESS:PORT:MORE...`` or ``unix:/path:MORE...`` into (address parts, more parts).
+
+    The address parts are ``(host, port)`` or ``("unix", path)``; colons within brackets do not split.
+    """
+    if text.startswith("["):
+        host, bracket, rest = text.partition("]")
+        if not bracket:
+            raise AddressError("'[' without ']'")
+        if rest and not rest.startswith(":"):
+            raise AddressError(f"{rest!r} after ']' where ':PORT' should be")
+        fields = [host + "]", *rest[1:].split(":")]
+    else:
+        fields = text.split(":")
+        if text.count("::") and _is_ip(text.rpartition(":")[0]):
+            raise AddressError("an IPv6 address needs brackets around it")
+    if len(fields) < 2 or not fields[1]:
+        raise AddressError("no path after 'unix:'" if fields[0] == "unix" else "no port")
+    return (fields[0], fields[1]), fields[2:]
+
+
+def parse_address(host: str, port: str, lowest_port: int = 1) -> Address:
+    """The address that two parts of `split_address` mean. An empty host stands for any address.
+
+    With `lowest_port` 0 the kernel may choose the port.
+    """
+    if host == "unix":
+        return UnixAddress(_checked_path(port))
+    return TcpAddress(_checked_host(host), _port(port, lowest_port))
+
+
+def _port(text: str, lowest: int) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise AddressError(f"port {text!r} is not a number")
+    if not lowest <= int(text[:9]) <= 65535:
+        raise AddressError(f"port {text} is not between {lowest} and 65535")
+    return int(text)
+
+
+def _checked_path(path: str) -> str:
+    if not path.startswith("/"):
+        raise AddressError(f"socket path {path!r} does not begin with '/'")
+    if "\0" in path or len(path.encode()) > UNIX_PATH_MAX_BYTES:
+        raise AddressError(f"socket path longer than {UNIX_PATH_MAX_BYTES} bytes")
+    return path
+
+
+def _checked_host(text: str) -> str:
+    if text.startswith("["):
+        host = text[1:-1]
+        try:
+            return str(ipaddress.IPv6Address(host))
+        except ValueError:
+            raise AddressError(f"{host!r} in brackets is no IPv6 address") from None
+    if _is_ip(text) or text == "":
+        return text
+    if _NUMBERS_AND_DOTS.fullmatch(text):
+        raise AddressError(f"{text!r} is no IPv4 address")
+    if len(text) > 253 or not _HOST_NAME.fullmatch(text):
+        raise AddressError(f"{text!r} is no IPv4 address, [IPv6] address or host name")
+    return text
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

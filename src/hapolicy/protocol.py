@@ -1,0 +1,200 @@
+"""The wire format of Postfix policy delegation: bytes in, requests and answers out.
+
+Pure: no socket, no clock, no thread. A request is lines of ``name=value`` ended by an empty line; an
+answer is one line ``action=...`` ended by an empty line (SMTPD_POLICY_README, "Protocol description").
+
+Both directions judge strictly, because each fault has an owner: `MalformedRequest` is the client's and
+never charges a service; `MalformedAnswer` is the service's and never reaches Postfix. The one liberty is
+the line end: CRLF is taken for LF, as hapolicy 1.00 did, and is passed on as LF.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cached_property
+
+# Postfix sends under 10 kB: some 30 attributes, of which helo, sender and recipient are bounded by
+# line_length_limit (2048). 64 KiB leaves room for whatever a later Postfix adds.
+REQUEST_MAX_BYTES = 65_536
+
+# The reply text of an SMTP server is bounded to 512 octets a line (RFC 5321, 4.5.3.1.5); 16 KiB is far
+# beyond every sensible action, PREPEND of a long header included.
+ANSWER_MAX_BYTES = 16_384
+
+# One pass says where a request ends and whether each line is name=value. Possessive quantifiers (++, *+)
+# cannot backtrack, so hostile input costs one pass too.
+_REQUEST = re.compile(rb"(?:[^=\n\0]++=[^\n\0]*+\n)++(\r?)\n")
+_ANSWER = re.compile(rb"action=[ \t]*+[^\s\0][^\r\n\0]*+\r?\n\r?\n")
+_INSTANCE = re.compile(rb"(?:^|\n)instance=([^\n]*+)\n")
+_POLICY_REQUEST = b"request=smtpd_access_policy\n"
+_ANSWER_PREFIX = b"action="
+
+
+class MalformedRequest(ValueError):
+    """The client sent something that is no policy request; the text says what, in words for the log."""
+
+
+class MalformedAnswer(ValueError):
+    """The service sent something that is no answer; the text says what, in words for the log."""
+
+
+class OversizedAnswer(MalformedAnswer):
+    """The service sent more than `ANSWER_MAX_BYTES` without ending its answer."""
+
+
+class Request:
+    """One policy request. `raw` is what goes to the service, byte for byte, its empty line included."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        found = _INSTANCE.search(raw)
+        # All requests of one mail (all its recipients, DATA, END-OF-MESSAGE) carry the same instance.
+        self.instance: bytes = found.group(1) if found else b""
+
+    @cached_property
+    def attributes(self) -> Mapping[str, str]:
+        """All attributes by name, for logs; bytes that are not UTF-8 are shown as ``\\xNN``.
+
+        Of an attribute given twice the first counts.
+        """
+        text = self.raw.decode("utf-8", "backslashreplace")
+        pairs = (line.partition("=") for line in text.split("\n")[:-2])
+        found: dict[str, str] = {}
+        for name, _, value in pairs:
+            found.setdefault(name, value)
+        return found
+
+
+class RequestReader:
+    """Frames the bytes of one client into requests, whatever the pieces they arrive in."""
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._scanned = 0  # so far no empty line was found: a byte at a time must not cost a pass each
+
+    @property
+    def partial(self) -> bool:
+        """Whether the client has begun a request that is not whole yet (call after `next_request`)."""
+        return bool(self._buffer)
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes as they came from the client."""
+        self._buffer = self._buffer + data if self._buffer else data
+
+    def next_request(self) -> Request | None:
+        """The next whole request, None when more bytes are needed.
+
+        Raises `MalformedRequest`; after that the stream has no meaning any more.
+        """
+        buffer = self._buffer
+        if not buffer:
+            return None
+        start = max(0, self._scanned - 2)
+        if buffer.find(b"\n\n", start) < 0 and buffer.find(b"\n\r\n", start) < 0:
+            _refuse_hopeless(buffer, start)
+            self._scanned = len(buffer)
+            return None
+        whole = _REQUEST.match(buffer, 0, REQUEST_MAX_BYTES)
+        if whole is None:
+            raise MalformedRequest(_complaint(buffer))
+        self._scanned = 0
+        raw = whole.group()
+        self._buffer = buffer[len(raw) :]
+        if whole.group(1):
+            raw = raw.replace(b"\r\n", b"\n")
+        if not raw.startswith(_POLICY_REQUEST) and b"\n" + _POLICY_REQUEST not in raw:
+            raise MalformedRequest("no request=smtpd_access_policy in the request")
+        return Request(raw)
+
+
+def _refuse_hopeless(buffer: bytes, start: int) -> None:
+    """Raise when nothing that may follow could make `buffer` a request; before `start` all was well."""
+    line_start = buffer.rfind(b"\n", 0, start) + 1
+    complete_lines = buffer[line_start:].split(b"\n")[:-1]
+    too_long = len(buffer) >= REQUEST_MAX_BYTES
+    if too_long or b"\0" in buffer[start:] or any(b"=" not in line[1:] for line in complete_lines):
+        raise MalformedRequest(_complaint(buffer))
+
+
+def _complaint(buffer: bytes) -> str:
+    """What is wrong with bytes that begin no request, the first fault first."""
+    for line in buffer[:REQUEST_MAX_BYTES].split(b"\n")[:-1]:
+        if b"\0" in line:
+            return "NUL byte in the request"
+        if line in (b"", b"\r"):
+            return "empty line where a request should begin"
+        if b"=" not in line[1:]:
+            return f"line is not name=value: {_excerpt(line)}"
+    if b"\0" in buffer:
+        return "NUL byte in the request"
+    return f"request longer than {REQUEST_MAX_BYTES} bytes"
+
+
+class AnswerReader:
+    """Collects one answer of a service, whatever the pieces it arrives in."""
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self.leftover = False  # whether more than the answer came: such a link has lost its step
+
+    @property
+    def empty(self) -> bool:
+        """Whether the service has not said anything yet."""
+        return not self._buffer
+
+    def feed(self, data: bytes) -> bytes | None:
+        """The whole answer as it goes to Postfix, None when more bytes are needed.
+
+        Raises `MalformedAnswer` (as soon as it is certain) or `OversizedAnswer`.
+        """
+        buffer = self._buffer = self._buffer + data if self._buffer else data
+        whole = _ANSWER.match(buffer, 0, ANSWER_MAX_BYTES)
+        if whole is None:
+            _refuse_hopeless_answer(buffer)
+            return None
+        answer = whole.group()
+        self.leftover = len(answer) != len(buffer)
+        if b"\r" in answer:
+            answer = answer.replace(b"\r", b"")
+        if not answer.isascii():
+            _refuse_other_than_utf8(answer)
+        return answer
+
+
+def _refuse_hopeless_answer(buffer: bytes) -> None:
+    """Raise when nothing that may follow could make `buffer` an answer."""
+    if not buffer.startswith(_ANSWER_PREFIX[: len(buffer)]):
+        raise MalformedAnswer(f"answer does not begin with action=: {_excerpt(buffer)}")
+    line, line_end, rest = buffer.partition(b"\n")
+    if b"\0" in line or b"\r" in line[:-1]:
+        raise MalformedAnswer(f"control character in the answer: {_excerpt(buffer)}")
+    if line_end and not line[len(_ANSWER_PREFIX) :].strip():
+        raise MalformedAnswer(f"empty action: {_excerpt(buffer)}")
+    if len(buffer) >= ANSWER_MAX_BYTES:
+        raise OversizedAnswer(f"answer longer than {ANSWER_MAX_BYTES} bytes")
+    if line_end and rest not in (b"", b"\r"):
+        raise MalformedAnswer(f"not one line action=... and an empty line: {_excerpt(buffer)}")
+
+
+def _refuse_other_than_utf8(answer: bytes) -> None:
+    """Postfix falls to smtpd_policy_service_default_action on any other encoding, without a retry."""
+    try:
+        answer.decode()
+    except UnicodeDecodeError:
+        raise MalformedAnswer(f"answer is not UTF-8: {_excerpt(answer)}") from None
+
+
+def _excerpt(data: bytes) -> str:
+    """The beginning of hostile bytes, printable."""
+    return ascii(data[:60])[1:]
+
+
+def answer_of(action: str) -> bytes:
+    """The answer that carries `action` (access(5)), as it goes to Postfix."""
+    return b"action=%b\n\n" % action.encode()
+
+
+def action_of(answer: bytes) -> str:
+    """The action in a whole answer, for logs."""
+    return answer[len(_ANSWER_PREFIX) : -2].decode("utf-8", "backslashreplace")

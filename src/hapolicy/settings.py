@@ -1,0 +1,72 @@
+"""Everything that the command line decides, as plain values. Each default has its reason here, and only here."""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+from dataclasses import dataclass, field
+
+from hapolicy.address import Address, TcpAddress
+from hapolicy.service import Service
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Probe(enum.Enum):
+    """How a service that is down is asked whether it is well again."""
+
+    QUERY = "query"  # a made-up policy request: only a service that answers is well
+    TCP = "tcp"  # a connection is enough: for services that must not see made-up requests
+    OFF = "off"  # no probe: one live request is the trial
+
+
+class LogSink(enum.Enum):
+    """Where events go."""
+
+    AUTO = "auto"
+    JOURNAL = "journal"
+    STDERR = "stderr"
+    STDOUT = "stdout"
+    SYSLOG = "syslog"
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Where clients connect. `mode` is the permission bits of a unix socket."""
+
+    address: Address
+    # Like a TCP port on loopback: whoever is on the host may ask. smtpd runs as postfix, not as our user.
+    mode: int = 0o666
+
+    def __str__(self) -> str:
+        return str(self.address)
+
+
+@dataclass(frozen=True)
+class HealthSettings:
+    """When a service counts as down, and for how long."""
+
+    fail_max: int = 3  # one lost link is chance, three in a row are not
+    cooldown_s: float = 30.0
+    cooldown_max_s: float = 300.0  # a service that was away for long is back in five minutes at most
+    probe: Probe = Probe.QUERY
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One configuration of the daemon."""
+
+    services: tuple[Service, ...]
+    default_action: str = "dunno"  # 1.00's: mail goes on as if nobody had been asked
+    listeners: tuple[Listener, ...] = (Listener(TcpAddress("127.0.0.1", 10060)),)
+    allow: tuple[Network, ...] = ()
+    stdio: bool = False
+    health: HealthSettings = field(default_factory=HealthSettings)
+    connect_timeout_s: float = 5.0
+    deadline_s: float = 90.0  # below smtpd_policy_service_timeout (100 s), so Postfix always gets an answer
+    max_clients: int = 1000  # ten times default_process_limit (100), one client an smtpd process
+    drain_s: float = 30.0
+    log_requests: bool = False
+    verbose: bool = False
+    log_sink: LogSink = LogSink.AUTO
+    warnings: tuple[tuple[str, str], ...] = ()  # (argument, what is doubtful about it)
