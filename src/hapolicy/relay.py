@@ -1,0 +1,158 @@
+"""One request in, one answer out, whatever the services do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from hapolicy.failure import ServiceFailure
+from hapolicy.logs import Event, EventLog, Level
+from hapolicy.protocol import Request, action_of, answer_of
+from hapolicy.scheduler import Scheduler
+from hapolicy.upstream import Upstream
+
+DOWN = "down"  # in the place of a failure's kind: not asked, because its breaker is open
+
+
+@dataclass
+class Affinity:
+    """Who answered a client's last request, and for which mail. Belongs to one client connection.
+
+    postgrey and policyd-spf keep state for each `instance`; asked for every recipient of one mail they answer
+    as one service only when they are asked as one.
+    """
+
+    instance: bytes = b""
+    upstream: Upstream | None = None
+
+    def favourite(self, request: Request) -> Upstream | None:
+        """Who has answered this mail's requests so far."""
+        return self.upstream if request.instance and request.instance == self.instance else None
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How the relay answers: see `Settings` for each."""
+
+    default_action: str
+    deadline_s: float
+    log_requests: bool
+
+
+class Relay:
+    """Asks the services in turn until one answers; thread-safe."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler[Upstream],
+        rules: Rules,
+        log: EventLog,
+        on_health_change: Callable[[], None],
+    ) -> None:
+        self._scheduler = scheduler
+        self._rules = rules
+        self._log = log
+        self._on_health_change = on_health_change
+        self.default_answer = answer_of(rules.default_action)
+
+    def answer(self, request: Request, affinity: Affinity) -> bytes:
+        """The answer for the client: a service's, or the default action when none gave one by the deadline."""
+        start = time.monotonic()
+        deadline = start + self._rules.deadline_s
+        failures: dict[str, str] = {}
+        for upstream in self._scheduler.candidates(affinity.favourite(request)):
+            answer = self._ask(upstream, request, deadline, failures)
+            if answer is not None:
+                affinity.instance, affinity.upstream = request.instance, upstream
+                if self._rules.log_requests:
+                    self._log_answered(request, upstream, answer, start, len(failures))
+                return answer
+            if time.monotonic() >= deadline:
+                break
+        self._log_defaulted(request, failures, start)
+        return self.default_answer
+
+    def _ask(self, upstream: Upstream, request: Request, deadline: float, failures: dict[str, str]) -> bytes | None:
+        """One candidate: its answer, or None with the reason added to `failures`."""
+        permit = upstream.gate.admit()
+        if permit is None:
+            return None
+        with permit:
+            try:
+                answer = upstream.ask(request.raw, deadline)
+            except ServiceFailure as failure:
+                events = permit.failed(failure.kind)
+                failures[upstream.name] = failure.kind.value
+                _log_failure(upstream, request, failure)
+                answer = None
+            else:
+                events = permit.succeeded()
+        if events:
+            upstream.tell(events)
+            self._on_health_change()
+        return answer
+
+    def _log_answered(self, request: Request, upstream: Upstream, answer: bytes, start: float, failed: int) -> None:
+        service, counters, delay_ms = upstream.service, upstream.counters(), _ms_since(start)
+
+        def fields() -> Mapping[str, object]:
+            return {
+                "service": service.name,
+                "address": str(service.address),
+                "prio": service.prio,
+                "weight": float(service.weight),
+                "queries": counters.queries,
+                "answers": counters.answers,
+                "failed": counters.failed,
+                "delay_ms": delay_ms,
+                **_mail(request),
+                "action": action_of(answer),
+                "attempts": failed + 1,
+            }
+
+        self._log.emit_later(Level.INFO, "request.answered", fields)
+
+    def _log_defaulted(self, request: Request, failures: dict[str, str], start: float) -> None:
+        delay_ms, attempts = _ms_since(start), len(failures)
+        for upstream in self._scheduler.members:
+            failures.setdefault(upstream.name, DOWN)
+
+        def fields() -> Mapping[str, object]:
+            return {
+                "action": self._rules.default_action,
+                "failures": failures,
+                "delay_ms": delay_ms,
+                **_mail(request),
+                "attempts": attempts,
+            }
+
+        self._log.emit_later(Level.WARNING, "request.defaulted", fields)
+
+
+def _log_failure(upstream: Upstream, request: Request, failure: ServiceFailure) -> None:
+    fields = {
+        "kind": failure.kind.value,
+        "error": failure.error,
+        "link": "kept" if failure.kept else "fresh",
+        "instance": request.instance,
+    }
+    upstream.tell([Event(Level.WARNING, "service.failed", fields)])
+
+
+def _ms_since(start: float) -> float:
+    return round((time.monotonic() - start) * 1000, 3)
+
+
+def _mail(request: Request) -> Mapping[str, str]:
+    """What a postmaster looks for in a log line, in 1.00's words."""
+    get = request.attributes.get
+    return {
+        "client": f"{get('client_name', '')}[{get('client_address', '')}]",
+        "helo": get("helo_name", ""),
+        "from": get("sender", ""),
+        "to": get("recipient", ""),
+        "protocol_state": get("protocol_state", ""),
+        "instance": get("instance", ""),
+        "queue_id": get("queue_id", ""),
+    }
