@@ -1,0 +1,5 @@
+"""``python -m hapolicy``."""
+
+from hapolicy.cli import main
+
+raise SystemExit(main())

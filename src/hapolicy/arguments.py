@@ -1,0 +1,173 @@
+"""From the words of a command line to `Settings`.
+
+``@FILE`` stands for the arguments in a file: several to a line as a shell would split them, ``#`` comments. Every
+argument remembers where it was written, so that an error can name file and line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import itertools
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+
+from hapolicy.address import UnixAddress
+from hapolicy.options import EXAMPLES, UsageError, Written, parser
+from hapolicy.service import Service
+from hapolicy.settings import HealthSettings, Listener, LogSink, Network, Probe, Settings
+
+# access(5) actions, and the first words of the restrictions that postconf(5) allows in their place.
+_ACTIONS = re.compile(
+    r"ok|reject|defer|defer_if_(reject|permit)|bcc|discard|dunno|filter|hold|info|prepend|redirect|warn"
+    r"|[0-9]+|permit(_.*)?|reject_.*|check_.*|warn_if_reject|sleep",
+    re.IGNORECASE,
+)
+_POSTFIX_TIMEOUT_S = 100  # smtpd_policy_service_timeout
+
+
+class ConfigError(Exception):
+    """Arguments that are each right but cannot be carried out together, or an argument file that cannot be read."""
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options that `arguments` hold. Raises `UsageError` or `ConfigError`; ends for --help and --version."""
+    expanded = expand_files(arguments)
+    try:
+        return parser().parse_args(expanded)
+    except argparse.ArgumentError as error:
+        option = error.argument_name or ""
+        where = getattr(error.__context__, "where", "") or _where(expanded, option)
+        raise UsageError(where + _complaint(option, error.message)) from None
+
+
+def settings_from(options: argparse.Namespace, *, stdin_is_client: bool) -> Settings:
+    """The settings that `options` mean. Raises `ConfigError`."""
+    services: tuple[Service, ...] = tuple(options.service or ())
+    _refuse_bad_services(services)
+    stdio = options.stdio or (stdin_is_client and not options.listen)
+    if options.stdio and options.listen:
+        raise ConfigError("--stdio serves the one client on stdin; it does not go with --listen")
+    defaults = Settings(services=services)
+    listeners = tuple(options.listen or defaults.listeners)
+    allow = tuple(options.allow or ())
+    if not stdio:
+        _refuse_open_listeners(listeners, allow)
+    return Settings(
+        services=services,
+        default_action=options.default,
+        listeners=listeners,
+        allow=allow,
+        stdio=stdio,
+        health=_health(options),
+        connect_timeout_s=options.connect_timeout,
+        deadline_s=options.deadline,
+        max_clients=options.max_clients,
+        drain_s=options.drain,
+        log_requests=options.logging or options.verbose,
+        verbose=options.verbose,
+        log_sink=LogSink.STDOUT if options.stdout else LogSink(options.log),
+        warnings=tuple(_warnings(options, services)),
+    )
+
+
+def _health(options: argparse.Namespace) -> HealthSettings:
+    defaults = HealthSettings()
+    longest = options.cooldown_max
+    if longest is None:
+        longest = max(defaults.cooldown_max_s, options.cooldown)
+    elif longest < options.cooldown:
+        raise ConfigError(f"--cooldown-max {longest:g} is below --cooldown {options.cooldown:g}")
+    return HealthSettings(options.fail_max, options.cooldown, longest, Probe(options.probe))
+
+
+def _refuse_bad_services(services: tuple[Service, ...]) -> None:
+    if not services:
+        raise ConfigError(f"no service defined; right is for example {EXAMPLES['-s/--service']}")
+    names: set[str] = set()
+    for service in services:
+        if service.name in names:
+            raise ConfigError(f"-s {service.name}=...: the name is defined twice; each service needs its own")
+        names.add(service.name)
+
+
+def _refuse_open_listeners(listeners: tuple[Listener, ...], allow: tuple[Network, ...]) -> None:
+    for listener in listeners:
+        if not allow and not _is_local(listener):
+            raise ConfigError(
+                f"--listen {listener}: others than this host could connect, so --allow must say who may;"
+                f" right is for example {EXAMPLES['--allow']}"
+            )
+
+
+def _is_local(listener: Listener) -> bool:
+    if isinstance(listener.address, UnixAddress) or listener.address.host == "localhost":
+        return True
+    return listener.address.is_literal and ipaddress.ip_address(listener.address.host).is_loopback
+
+
+def _warnings(options: argparse.Namespace, services: tuple[Service, ...]) -> list[tuple[str, str]]:
+    warnings = []
+    first_word = options.default.split()[0]
+    if not _ACTIONS.fullmatch(first_word):
+        text = f"{first_word!r} is no access(5) action; unless it is a restriction class, Postfix answers 451 4.3.5"
+        warnings.append((f"-d {options.default}", text))
+    total_s = sum(service.timeout_s for service in services)
+    if total_s > options.deadline:
+        text = f"the timeouts of all services add up to {total_s:g} s, so not each of them may be asked in time"
+        warnings.append((f"--deadline {options.deadline:g}", text))
+    if options.deadline >= _POSTFIX_TIMEOUT_S:
+        text = f"Postfix waits {_POSTFIX_TIMEOUT_S} s (smtpd_policy_service_timeout) unless told otherwise"
+        warnings.append((f"--deadline {options.deadline:g}", text))
+    return warnings
+
+
+def expand_files(arguments: Sequence[str]) -> list[str]:
+    """`arguments` with each ``@FILE`` replaced by what the file holds. Raises `ConfigError`."""
+    expanded: list[str] = []
+    for argument in arguments:
+        expanded += _read_file(argument[1:]) if argument.startswith("@") else [argument]
+    return expanded
+
+
+def _read_file(path: str) -> list[str]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = file.read().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise ConfigError(f"@{path}: {reason}; right is for example {EXAMPLES['@FILE']}") from None
+    found: list[str] = []
+    for number, line in enumerate(lines, 1):
+        where = f"{path}:{number}: "
+        try:
+            found += [Written(word, where) for word in _words(line)]
+        except ValueError as error:
+            raise ConfigError(f"{where}{error}") from None
+    return found
+
+
+def _words(line: str) -> Iterator[str]:
+    """The words of a line as a shell would split it, up to a word that begins with '#'.
+
+    shlex's own comments begin within a word too, which no shell does.
+    """
+    lexer = shlex.shlex(line, posix=True)
+    lexer.whitespace_split = True
+    lexer.commenters = ""
+    return itertools.takewhile(lambda word: not word.startswith("#"), lexer)
+
+
+def _where(arguments: Sequence[str], option: str) -> str:
+    """Where the argument that is wrong was written, as well as can be told."""
+    names = tuple(option.split("/"))
+    for argument, value in zip(arguments, [*arguments[1:], ""], strict=True):
+        if argument.startswith(names) and isinstance(argument, Written):
+            return value.where if isinstance(value, Written) else argument.where
+    return ""
+
+
+def _complaint(option: str, message: str) -> str:
+    example = EXAMPLES.get(option)
+    return f"{option}: {message}" + (f"; right is for example {example}" if example else "")

@@ -1,0 +1,73 @@
+"""``hapolicy``: from the command line to a running daemon, with sysexits(3) for what goes wrong."""
+
+from __future__ import annotations
+
+import os
+import sys
+import syslog
+from collections.abc import Sequence
+
+from hapolicy.arguments import ConfigError, parse, settings_from
+from hapolicy.daemon import Daemon, ListenError, block_signals, serve_stdio, stdin_is_connected_socket
+from hapolicy.logs import EventLog, Level
+from hapolicy.options import UsageError, printable
+from hapolicy.settings import Settings
+from hapolicy.sinks import IDENTIFIER, is_client, open_sink
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run hapolicy; returns the exit status."""
+    stdin_is_client = stdin_is_connected_socket()
+    try:
+        options = parse(sys.argv[1:] if arguments is None else arguments)
+        settings = settings_from(options, stdin_is_client=stdin_is_client)
+        if options.check:
+            _print_plan(settings)
+            return os.EX_OK
+        _run(settings)
+    except UsageError as error:
+        return _complain(str(error), os.EX_USAGE)
+    except (ConfigError, ListenError) as error:
+        return _complain(str(error), os.EX_CONFIG)
+    return os.EX_OK
+
+
+def _run(settings: Settings) -> None:
+    block_signals()
+    log = EventLog(
+        lambda: open_sink(settings.log_sink, stdio=settings.stdio),
+        Level.DEBUG if settings.verbose else Level.INFO,
+    )
+    if settings.stdio:
+        serve_stdio(settings, log)
+    else:
+        Daemon(settings, log).run()
+
+
+def _print_plan(settings: Settings) -> None:
+    """What would run: ``--check``."""
+    listen = "stdin" if settings.stdio else ", ".join(map(str, settings.listeners))
+    print(f"listen    {listen}")
+    for service in sorted(settings.services, key=lambda service: service.prio):
+        print(
+            f"service   {service.name} at {service.address}, prio {service.prio},"
+            f" weight {float(service.weight):g}, timeout {service.timeout_s:g} s"
+        )
+    health = settings.health
+    print(f"default   {settings.default_action}, at the latest after {settings.deadline_s:g} s")
+    print(
+        f"health    down after {health.fail_max} failures in a row, for {health.cooldown_s:g} s"
+        f" up to {health.cooldown_max_s:g} s, probe {health.probe.value}"
+    )
+    for argument, warning in settings.warnings:
+        print(f"hapolicy: warning: {printable(argument)}: {warning}", file=sys.stderr)
+
+
+def _complain(text: str, status: int) -> int:
+    """One line on stderr; where that leads to smtpd (spawn(8)), to syslog instead."""
+    if is_client(2):
+        syslog.openlog(IDENTIFIER, syslog.LOG_PID, syslog.LOG_MAIL)
+        syslog.syslog(syslog.LOG_ERR, text)
+    else:
+        print(f"hapolicy: {text}", file=sys.stderr)
+    return status

@@ -1,0 +1,178 @@
+"""The options of ``hapolicy``: their names, what a value may be, an example of a right one."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import re
+from typing import NoReturn, Self
+
+import hapolicy
+from hapolicy.address import AddressError, parse_address, split_address
+from hapolicy.service import Service, ServiceError, parse_service
+from hapolicy.settings import Listener, LogSink, Network, Probe, Settings
+
+EXAMPLES = {
+    "-s/--service": "-s GREY1=10.0.0.1:10031:10",
+    "-d/--default": "-d dunno",
+    "--listen": "--listen 127.0.0.1:10060",
+    "--allow": "--allow 10.0.0.0/24",
+    "--fail-max": "--fail-max 3",
+    "--cooldown": "--cooldown 30",
+    "--cooldown-max": "--cooldown-max 300",
+    "--probe": "--probe query",
+    "--connect-timeout": "--connect-timeout 5",
+    "--deadline": "--deadline 90",
+    "--max-clients": "--max-clients 1000",
+    "--drain": "--drain 30",
+    "--log": "--log auto",
+    "@FILE": "@/etc/hapolicy/hapolicy.args",
+}
+
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{0,6})?|\.[0-9]{1,6}")
+_MODE = re.compile(r"0?[0-7]{3}")
+
+
+class UsageError(Exception):
+    """An argument that cannot be understood."""
+
+
+class Written(str):
+    """An argument that remembers where it was written: `where` is "file:line: "."""
+
+    where: str
+
+    def __new__(cls, text: str, where: str) -> Self:
+        """`text`, written at `where`."""
+        self = super().__new__(cls, text)
+        self.where = where
+        return self
+
+
+class _BadValue(argparse.ArgumentTypeError):
+    """What is wrong with a value, and where it was written."""
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(f"{printable(text)}: {reason}")
+        self.where = getattr(text, "where", "")
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse that raises instead of printing its usage over several lines."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; hapolicy --help lists the options")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's grammar; the man page is made from it."""
+    defaults = Settings(services=())
+    health = defaults.health
+    p = _Parser(
+        prog="hapolicy",
+        usage="%(prog)s [@FILE ...] [OPTIONS] -s NAME=ADDRESS:PORT[:PRIO[:WEIGHT[:TIMEOUT]]] [-s ...]",
+        description="Asks Postfix policy services by priority and weight, and always has an answer in time.",
+        epilog="@FILE stands for the arguments in FILE: several to a line as a shell splits them, # comments.",
+        exit_on_error=False,
+    )
+    add = p.add_argument
+    service = "a policy service; ADDRESS is IPv4, [IPv6], a host name, or unix:/path in the place of ADDRESS:PORT;"
+    service += " lower PRIO is asked first (10), WEIGHT is its share within a PRIO (1), TIMEOUT in seconds (30)"
+    add("-s", "--service", action="append", type=_service, metavar="NAME=ADDRESS:PORT[:...]", help=service)
+    text = "the action when no service answered (%(default)s)"
+    add("-d", "--default", type=_action, default=defaults.default_action, metavar="ACTION", help=text)
+    add("-l", "--logging", action="store_true", help="log each request")
+    add("-v", "--verbose", action="store_true", help="log more, each request included")
+    add("-L", "--stdout", action="store_true", help="log to stdout, as --log stdout")
+    text = "HOST:PORT, [IPV6]:PORT or unix:/path[:MODE]; repeatable (127.0.0.1:10060)"
+    add("--listen", action="append", type=_listener, metavar="ADDRESS", help=text)
+    add("--stdio", action="store_true", help="serve the one client on stdin and stdout, as Postfix spawn wants it")
+    text = "who may connect from beyond this host; repeatable"
+    add("--allow", action="append", type=_network, metavar="CIDR", help=text)
+    text = "failures in a row after which a service counts as down (%(default)s)"
+    add("--fail-max", type=_count, default=health.fail_max, metavar="N", help=text)
+    text = "how long a service that is down is left alone, doubled with each failed probe (%(default)g)"
+    add("--cooldown", type=_seconds, default=health.cooldown_s, metavar="SECONDS", help=text)
+    add("--cooldown-max", type=_seconds, metavar="SECONDS", help="the longest that it is left alone (300)")
+    text = "how a service that is down is tried: a made-up policy request, a connection, or the next live request"
+    add("--probe", choices=[probe.value for probe in Probe], default=health.probe.value, help=text + " (%(default)s)")
+    text = "the longest that a connection to a service may take (%(default)g)"
+    add("--connect-timeout", type=_seconds, default=defaults.connect_timeout_s, metavar="SECONDS", help=text)
+    text = "the longest that a client waits for its answer (%(default)g)"
+    add("--deadline", type=_seconds, default=defaults.deadline_s, metavar="SECONDS", help=text)
+    text = "clients at once; more wait in the backlog (%(default)s)"
+    add("--max-clients", type=_count, default=defaults.max_clients, metavar="N", help=text)
+    text = "how long requests in flight may take after SIGTERM (%(default)g)"
+    add("--drain", type=_seconds_or_0, default=defaults.drain_s, metavar="SECONDS", help=text)
+    add("--log", choices=[sink.value for sink in LogSink], default="auto", help="where events go (%(default)s)")
+    add("--check", action="store_true", help="say what would run, and exit")
+    add("--version", action="version", version=f"hapolicy {hapolicy.__version__}")
+    return p
+
+
+def printable(text: str) -> str:
+    """`text` as it may be shown on a terminal."""
+    return text if text.isprintable() else ascii(text)
+
+
+def _service(text: str) -> Service:
+    try:
+        return parse_service(text)
+    except ServiceError as error:
+        raise _BadValue(text, str(error)) from None
+
+
+def _action(text: str) -> str:
+    if not text.strip():
+        raise _BadValue(text, "the action is empty, and Postfix would answer 451")
+    if not text.isprintable():
+        raise _BadValue(text, "the action holds a control character, which would break the answer")
+    return text.strip()
+
+
+def _listener(text: str) -> Listener:
+    try:
+        where, more = split_address(text)
+        if where[0] == "unix":
+            return _unix_listener(where, more)
+        if more:
+            raise AddressError(f"{':'.join(more)!r} after the port")
+        host = "" if where[0] == "*" else where[0]
+        return Listener(parse_address(host, where[1], lowest_port=0))
+    except AddressError as error:
+        raise _BadValue(text, str(error)) from None
+
+
+def _unix_listener(where: tuple[str, str], more: list[str]) -> Listener:
+    address = parse_address(*where)
+    if not more:
+        return Listener(address)
+    if len(more) > 1 or not _MODE.fullmatch(more[0]):
+        raise AddressError(f"mode {':'.join(more)!r} is not three octal digits such as 660")
+    return Listener(address, int(more[0], 8))
+
+
+def _network(text: str) -> Network:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        raise _BadValue(text, f"not a network: {error}") from None
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= 1_000_000:
+        raise _BadValue(text, "not a whole number from 1 to 1000000")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    seconds = _seconds_or_0(text)
+    if seconds == 0:
+        raise _BadValue(text, "must be above 0 seconds")
+    return seconds
+
+
+def _seconds_or_0(text: str) -> float:
+    if not _SECONDS.fullmatch(text):
+        raise _BadValue(text, "not a number of seconds")
+    return float(text)

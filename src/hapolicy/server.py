@@ -1,0 +1,190 @@
+"""The listeners' side of the house: socketserver accepts, each client gets a thread, a full house waits."""
+
+from __future__ import annotations
+
+import _thread
+import errno
+import ipaddress
+import socket
+import socketserver
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from hapolicy.channel import SocketChannel
+from hapolicy.logs import EventLog, Level
+from hapolicy.relay import Relay
+from hapolicy.session import Session
+from hapolicy.settings import Network
+
+# After accept() failed for want of descriptors or memory: the connection stays in the backlog, and asking again
+# at once would burn the processor that the running requests need.
+_ACCEPT_PAUSE_S = 0.1
+_OURS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+# How long SIGTERM may go unnoticed by an idle listener.
+_POLL_S = 0.25
+
+
+class Clients:
+    """Those connected, at most so many at once; thread-safe."""
+
+    def __init__(self, limit: int, log: EventLog) -> None:
+        self._limit = limit
+        self._log = log
+        self._changed = threading.Condition()  # guards all fields below
+        self._reserved = 0
+        self._sessions: set[Session] = set()
+        self._full_told = False
+        self._stopping = False
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def reserve(self) -> bool:
+        """Wait for room for one more; False when no more are wanted. Each True is to be given back."""
+        with self._changed:
+            tell = self._reserved >= self._limit and not self._full_told
+            self._full_told |= tell
+        if tell:
+            self._log.emit(Level.WARNING, "server.full", max_clients=self._limit)
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping or self._reserved < self._limit)
+            if not self._stopping:
+                self._reserved += 1
+            return not self._stopping
+
+    def give_back(self) -> None:
+        """One fewer."""
+        with self._changed:
+            self._reserved -= 1
+            if self._reserved <= self._limit * 0.9:
+                self._full_told = False
+            self._changed.notify()
+
+    def enter(self, session: Session) -> None:
+        """`session` begins."""
+        with self._changed:
+            self._sessions.add(session)
+            stopping = self._stopping
+        if stopping:
+            session.finish()
+
+    def leave(self, session: Session) -> None:
+        """`session` is over."""
+        with self._changed:
+            self._sessions.discard(session)
+
+    def finish(self) -> None:
+        """No more clients; those here end when what they asked is answered."""
+        with self._changed:
+            self._stopping = True
+            sessions = list(self._sessions)
+            self._changed.notify_all()
+        for session in sessions:
+            session.finish()
+
+
+class PolicyServer(socketserver.TCPServer):
+    """Accepts on one listening socket, TCP or unix, that somebody else has opened."""
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        clients: Clients,
+        relay: Callable[[], Relay],
+        log: EventLog,
+        allow: tuple[Network, ...],
+    ) -> None:
+        socketserver.BaseServer.__init__(self, listening.getsockname(), socketserver.BaseRequestHandler)
+        listening.setblocking(False)
+        self.socket = listening
+        self._clients = clients
+        self._relay = relay
+        self._log = log
+        self._allow = allow
+        self._accept_failed = False
+
+    def start(self) -> None:
+        """Begin to accept, on a thread of its own."""
+        threading.Thread(target=self.serve_forever, args=(_POLL_S,), name="accept", daemon=True).start()
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept one client, once there is room."""
+        if not self._clients.reserve():
+            raise OSError(errno.ESHUTDOWN, "no more clients")
+        try:
+            accepted = self.socket.accept()
+        except OSError as error:
+            self._clients.give_back()
+            if error.errno in _OURS:
+                self._wait_for_resources(error)
+            raise
+        self._accept_failed = False
+        return accepted
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Start this client's thread, and those of all who wait: a burst must not queue behind the poll."""
+        self._start_session(request, client_address)
+        while True:
+            try:
+                request, client_address = self.get_request()
+            except OSError:
+                return
+            if self.verify_request(request, client_address):
+                self._start_session(request, client_address)
+            else:
+                self.shutdown_request(request)
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Whether this client may ask: on unix sockets and loopback everyone, else who is in --allow."""
+        if self.socket.family == socket.AF_UNIX:
+            return True
+        address = ipaddress.ip_address(client_address[0].partition("%")[0])
+        address = getattr(address, "ipv4_mapped", None) or address
+        if address.is_loopback or any(address in network for network in self._allow):
+            return True
+        self._log.emit(Level.WARNING, "client.rejected", client=str(address), reason="not in --allow")
+        return False
+
+    def shutdown_request(self, request: Any) -> None:
+        """Part with a client."""
+        request.close()
+        self._clients.give_back()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A fault of ours while accepting: say it, go on."""
+        self._log.emit(Level.ERROR, "daemon.error", error=traceback.format_exc()[-2000:])
+
+    def _start_session(self, request: socket.socket, client_address: Any) -> None:
+        try:
+            # Not threading.Thread: its start() waits until the new thread runs, seconds under load.
+            _thread.start_new_thread(self._serve, (request, client_address))
+        except RuntimeError as error:
+            self._log.emit(Level.ERROR, "client.rejected", client=_name(client_address), reason=str(error))
+            self.shutdown_request(request)
+
+    def _serve(self, request: socket.socket, client_address: Any) -> None:
+        try:
+            session = Session(SocketChannel(request), self._relay, self._log, _name(client_address))
+            self._clients.enter(session)
+            try:
+                session.run()
+            finally:
+                self._clients.leave(session)
+        except OSError:
+            pass  # the client was gone before it could be served
+        finally:
+            self.shutdown_request(request)
+
+    def _wait_for_resources(self, error: OSError) -> None:
+        if not self._accept_failed:
+            self._accept_failed = True
+            self._log.emit(Level.ERROR, "server.accept_failed", error=error.strerror)
+        time.sleep(_ACCEPT_PAUSE_S)
+
+
+def _name(client_address: Any) -> str:
+    return f"{client_address[0]}:{client_address[1]}" if isinstance(client_address, tuple) else "unix"
