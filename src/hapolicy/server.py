@@ -41,7 +41,7 @@ class Clients:
         self._stopping = False
 
     def __len__(self) -> int:
-        return len(self._sessions)
+        return self._reserved
 
     def reserve(self) -> bool:
         """Wait for room for one more; False when no more are wanted. Each True is to be given back."""

@@ -73,6 +73,8 @@ class Session:
 
     def _answer(self, request: Request) -> bytes:
         relay = self._relay()
+        if self._log.level <= Level.DEBUG:
+            self._log.emit_later(Level.DEBUG, "request.received", lambda: request.attributes)
         try:
             return relay.answer(request, self._affinity)
         except Exception:  # noqa: BLE001 - the outermost guard

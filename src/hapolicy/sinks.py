@@ -101,7 +101,11 @@ def _best_sink() -> LogSink:
 def is_client(descriptor: int) -> bool:
     """Whether `descriptor` leads to the client on stdin, or nowhere at all."""
     try:
-        ours, client = os.fstat(descriptor), os.fstat(0)
+        ours = os.fstat(descriptor)
     except OSError:
         return True
+    try:
+        client = os.fstat(0)
+    except OSError:
+        return False
     return stat.S_ISSOCK(ours.st_mode) and os.path.samestat(ours, client)

@@ -12,7 +12,7 @@ from fractions import Fraction
 from hapolicy.failure import FailureKind, ServiceFailure
 from hapolicy.health import Gate
 from hapolicy.link import Expiry, Link, StaleLink, connect
-from hapolicy.logs import Event, EventLog
+from hapolicy.logs import Event, EventLog, Level
 from hapolicy.resolver import Resolver
 from hapolicy.service import Service
 from hapolicy.settings import HealthSettings
@@ -140,8 +140,11 @@ class Upstream:
     def _exchange(self, request: bytes, expiry: Expiry) -> bytes:
         try:
             return self._use(self._links.pop(), request, expiry)
-        except (IndexError, StaleLink):
-            return self._use(self._connect(expiry), request, expiry)
+        except IndexError:
+            pass  # no kept link
+        except StaleLink:
+            self.tell([Event(Level.DEBUG, "service.link_stale")])
+        return self._use(self._connect(expiry), request, expiry)
 
     def _connect(self, expiry: Expiry) -> Link:
         now = time.monotonic()
