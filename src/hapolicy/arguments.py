@@ -14,9 +14,10 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from hapolicy.address import UnixAddress
+from hapolicy.logs import Level
 from hapolicy.options import EXAMPLES, UsageError, Written, parser
 from hapolicy.service import Service
-from hapolicy.settings import HealthSettings, Listener, LogSink, Network, Probe, Settings
+from hapolicy.settings import HealthSettings, Listener, LogSink, Network, Probe, Settings, SettingsError
 
 # access(5) actions, and the first words of the restrictions that postconf(5) allows in their place.
 _ACTIONS = re.compile(
@@ -27,7 +28,7 @@ _ACTIONS = re.compile(
 _POSTFIX_TIMEOUT_S = 100  # smtpd_policy_service_timeout
 
 
-class ConfigError(Exception):
+class ConfigError(SettingsError):
     """Arguments that are each right but cannot be carried out together, or an argument file that cannot be read."""
 
 
@@ -52,21 +53,27 @@ def settings_from(options: argparse.Namespace, *, stdin_is_client: bool) -> Sett
     defaults = Settings(services=services)
     listeners = tuple(options.listen or defaults.listeners)
     allow = tuple(options.allow or ())
+    http_allow = tuple(options.http_allow or ())
     if not stdio:
-        _refuse_open_listeners(listeners, allow)
+        _refuse_open("--listen", listeners, "--allow", allow)
+        if options.http:
+            _refuse_open("--http", [Listener(options.http)], "--http-allow", http_allow)
     return Settings(
         services=services,
         default_action=options.default,
         listeners=listeners,
         allow=allow,
         stdio=stdio,
+        control=options.control,
+        http=options.http,
+        http_allow=http_allow,
         health=_health(options),
         connect_timeout_s=options.connect_timeout,
         deadline_s=options.deadline,
         max_clients=options.max_clients,
         drain_s=options.drain,
         log_requests=options.logging or options.verbose,
-        verbose=options.verbose,
+        log_level=Level.DEBUG if options.verbose else Level.INFO,
         log_sink=LogSink.STDOUT if options.stdout else LogSink(options.log),
         warnings=tuple(_warnings(options, services)),
     )
@@ -92,12 +99,12 @@ def _refuse_bad_services(services: tuple[Service, ...]) -> None:
         names.add(service.name)
 
 
-def _refuse_open_listeners(listeners: tuple[Listener, ...], allow: tuple[Network, ...]) -> None:
+def _refuse_open(option: str, listeners: Sequence[Listener], guard: str, allowed: tuple[Network, ...]) -> None:
     for listener in listeners:
-        if not allow and not _is_local(listener):
+        if not allowed and not _is_local(listener):
             raise ConfigError(
-                f"--listen {listener}: others than this host could connect, so --allow must say who may;"
-                f" right is for example {EXAMPLES['--allow']}"
+                f"{option} {listener}: others than this host could connect, so {guard} must say who may;"
+                f" right is for example {EXAMPLES[guard]}"
             )
 
 

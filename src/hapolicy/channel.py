@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
@@ -46,10 +47,8 @@ class SocketChannel:
         self._sock.sendall(data)
 
     def finish(self) -> None:
-        try:
+        with contextlib.suppress(OSError):  # it ended by itself
             self._sock.shutdown(socket.SHUT_RD)
-        except OSError:
-            pass  # it ended by itself
 
 
 class PipeChannel:

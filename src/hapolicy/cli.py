@@ -5,43 +5,43 @@ from __future__ import annotations
 import os
 import sys
 import syslog
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from hapolicy.arguments import ConfigError, parse, settings_from
-from hapolicy.daemon import Daemon, ListenError, block_signals, serve_stdio, stdin_is_connected_socket
-from hapolicy.logs import EventLog, Level
+from hapolicy.arguments import parse, settings_from
+from hapolicy.daemon import Daemon, block_signals
+from hapolicy.listeners import ListenError
+from hapolicy.logs import EventLog
 from hapolicy.options import UsageError, printable
-from hapolicy.settings import Settings
+from hapolicy.settings import Settings, SettingsError
 from hapolicy.sinks import IDENTIFIER, is_client, open_sink
+from hapolicy.stdio import serve_stdio, stdin_is_connected_socket
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run hapolicy; returns the exit status."""
+    words = sys.argv[1:] if arguments is None else arguments
     stdin_is_client = stdin_is_connected_socket()
     try:
-        options = parse(sys.argv[1:] if arguments is None else arguments)
+        options = parse(words)
         settings = settings_from(options, stdin_is_client=stdin_is_client)
         if options.check:
             _print_plan(settings)
-            return os.EX_OK
-        _run(settings)
+        else:
+            _run(settings, lambda: settings_from(parse(words), stdin_is_client=stdin_is_client))
     except UsageError as error:
         return _complain(str(error), os.EX_USAGE)
-    except (ConfigError, ListenError) as error:
+    except (SettingsError, ListenError) as error:
         return _complain(str(error), os.EX_CONFIG)
     return os.EX_OK
 
 
-def _run(settings: Settings) -> None:
+def _run(settings: Settings, read_settings: Callable[[], Settings]) -> None:
     block_signals()
-    log = EventLog(
-        lambda: open_sink(settings.log_sink, stdio=settings.stdio),
-        Level.DEBUG if settings.verbose else Level.INFO,
-    )
+    log = EventLog(lambda: open_sink(settings.log_sink, stdio=settings.stdio), settings.log_level)
     if settings.stdio:
         serve_stdio(settings, log)
     else:
-        Daemon(settings, log).run()
+        Daemon(settings, log, read_settings).run()
 
 
 def _print_plan(settings: Settings) -> None:

@@ -1,27 +1,31 @@
-"""The running whole: start, signals, drain, stop."""
+"""The running whole: start, signals, reload, drain, stop."""
 
 from __future__ import annotations
 
 import os
+import queue
 import signal
-import socket
 import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import hapolicy
-from hapolicy.channel import Channel, PipeChannel, SocketChannel
-from hapolicy.listeners import ListenError, close_listeners, describe, open_listeners
+from hapolicy import systemd
+from hapolicy.listeners import Listening, describe
 from hapolicy.logs import EventLog, Level
+from hapolicy.operations import Operations
 from hapolicy.pool import Pool
 from hapolicy.server import Clients, PolicyServer
-from hapolicy.session import Session
-from hapolicy.settings import Settings
+from hapolicy.settings import Settings, SettingsError
+from hapolicy.status import log_status
+from hapolicy.watchdog import Watchdog
 
-_STOP = (signal.SIGTERM, signal.SIGINT)
-_HANDLED = (*_STOP, signal.SIGUSR1)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+HANDLED_SIGNALS = (*STOP_SIGNALS, signal.SIGUSR1, signal.SIGHUP)
 
 # A thousand threads that all want the GIL wake each other 200 times a second at the default 5 ms.
 _SWITCH_INTERVAL_S = 0.05
@@ -30,7 +34,10 @@ _SWITCH_INTERVAL_S = 0.05
 _STACK_BYTES = 256 * 1024
 
 # What may be lost of the log at the end when its sink is stalled.
-_LOG_CLOSE_S = 2.0
+LOG_CLOSE_S = 2.0
+
+# What a reload cannot change: who listens is decided, and privileges may be gone.
+_FIXED = {"listeners": "--listen", "control": "--control", "http": "--http", "log_sink": "--log"}
 
 
 def block_signals() -> None:
@@ -38,48 +45,106 @@ def block_signals() -> None:
 
     So no signal ever interrupts a thread in a system call, and no handler runs between any two lines.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
+    signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
 
 
 class Daemon:
-    """Serves on the listeners until told to stop."""
+    """Serves on the listeners until told to stop. `read_settings` reads the configuration again, for a reload."""
 
-    def __init__(self, settings: Settings, log: EventLog) -> None:
+    def __init__(self, settings: Settings, log: EventLog, read_settings: Callable[[], Settings]) -> None:
         self._settings = settings
         self._log = log
+        self._read_settings = read_settings
         self._pool = Pool(settings, log)
         self._clients = Clients(settings.max_clients, log)
+        self._servers: list[PolicyServer] = []
+        self._operations = Operations(self._current_pool, self._client_counts, log, self.reload)
         self._started_at = time.monotonic()
+        self._reloads: queue.SimpleQueue[Future[None]] = queue.SimpleQueue()  # who waits for the next reload
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raises `ListenError` when it cannot begin."""
         threading.excepthook = self._log_uncaught
-        listening, warnings = open_listeners(self._settings.listeners)
+        listening = Listening(self._settings, systemd.passed_sockets())
+        watchdog = Watchdog(listening.clients, self._clients, self._current_pool, self._log)
         try:
-            servers = [self._server(sock) for sock in listening]
-            self._pool.start()
-            sys.setswitchinterval(_SWITCH_INTERVAL_S)
-            threading.stack_size(_STACK_BYTES)
-            for server in servers:
-                server.start()
-            self._tell_started([describe(sock) for sock in listening], warnings)
-            self._stop(servers, self._wait_for_stop())
+            self._start(listening)
+            systemd.notify("READY=1", watchdog.status_line())
+            if interval_s := systemd.watchdog_s():
+                watchdog.start(interval_s)
+            why = self._wait_for_stop()
+            systemd.notify("STOPPING=1")
+            watchdog.stop()
+            self._stop(why)
         finally:
-            close_listeners(listening)
-            self._log.close(_LOG_CLOSE_S)
+            listening.close()
+            self._log.close(LOG_CLOSE_S)
 
-    def _server(self, sock: socket.socket) -> PolicyServer:
-        return PolicyServer(sock, self._clients, lambda: self._pool.relay, self._log, self._settings.allow)
+    def reload(self) -> Future[None]:
+        """Have the main thread read the configuration again; the future raises `SettingsError` when it is bad."""
+        done: Future[None] = Future()
+        self._reloads.put(done)
+        os.kill(os.getpid(), signal.SIGHUP)
+        return done
+
+    def _start(self, listening: Listening) -> None:
+        settings, log = self._settings, self._log
+        self._servers = [
+            PolicyServer(sock, self._clients, lambda: self._pool.relay, log, settings.allow)
+            for sock in listening.clients
+        ]
+        self._pool.watch()
+        sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        threading.stack_size(_STACK_BYTES)
+        for server in self._servers:
+            server.start()
+        self._tell_started([describe(sock) for sock in listening.clients], listening.warnings)
+
+    def _current_pool(self) -> Pool:
+        return self._pool
+
+    def _client_counts(self) -> tuple[int, int]:
+        return len(self._clients), self._clients.limit
 
     def _wait_for_stop(self) -> signal.Signals:
-        while (received := signal.Signals(signal.sigwait(_HANDLED))) not in _STOP:
-            self._pool.log_status()
+        while (received := signal.Signals(signal.sigwait(HANDLED_SIGNALS))) not in STOP_SIGNALS:
+            if received is signal.SIGHUP:
+                self._reload()
+            else:
+                log_status(self._pool)
         return received
 
-    def _stop(self, servers: list[PolicyServer], why: signal.Signals) -> None:
+    def _reload(self) -> None:
+        systemd.reloading()
+        failure = None
+        try:
+            self._adopt(self._read_settings())
+        except SettingsError as error:
+            failure = error
+            self._log.emit(Level.ERROR, "daemon.reload_failed", error=str(error))
+        systemd.notify("READY=1")
+        while not self._reloads.empty():
+            done = self._reloads.get()
+            if failure:
+                done.set_exception(failure)
+            else:
+                done.set_result(None)
+
+    def _adopt(self, settings: Settings) -> None:
+        """Go by `settings` from now on: one assignment; sessions and requests in flight go on."""
+        former, self._pool = self._pool, Pool(settings, self._log, self._pool)
+        self._pool.watch()
+        former.retire(self._pool)
+        self._clients.limit = settings.max_clients
+        for server in self._servers:
+            server.allow = settings.allow
+        self._log.level = settings.log_level
+        self._tell_reloaded(former.settings, settings)
+
+    def _stop(self, why: signal.Signals) -> None:
         self._log.emit(Level.INFO, "daemon.stopping", signal=why.name, clients=len(self._clients))
         self._clients.finish()
-        for server in servers:
+        for server in self._servers:
             server.shutdown()
         drained = self._drain()
         self._pool.stop()
@@ -88,9 +153,9 @@ class Daemon:
 
     def _drain(self) -> bool:
         """Wait for the requests in flight; a second SIGTERM or SIGINT ends the wait."""
-        give_up_at = time.monotonic() + self._settings.drain_s
+        give_up_at = time.monotonic() + self._pool.settings.drain_s
         while len(self._clients):
-            if time.monotonic() > give_up_at or signal.sigtimedwait(_STOP, 0.02):
+            if time.monotonic() > give_up_at or signal.sigtimedwait(STOP_SIGNALS, 0.02):
                 return False
         return True
 
@@ -108,48 +173,27 @@ class Daemon:
             default=self._settings.default_action,
         )
 
+    def _tell_reloaded(self, former: Settings, settings: Settings) -> None:
+        tell_warnings(settings, self._log)
+        for field, option in _FIXED.items():
+            if getattr(settings, field) != getattr(self._settings, field):
+                warning = "changed, which takes a restart"
+                self._log.emit(Level.WARNING, "config.warning", argument=option, warning=warning)
+        before, after = set(former.services), set(settings.services)
+        self._log.emit(
+            Level.INFO,
+            "daemon.reloaded",
+            services=[str(service) for service in settings.services],
+            new=sorted(str(service) for service in after - before),
+            gone=sorted(str(service) for service in before - after),
+        )
+
     def _log_uncaught(self, caught: Any) -> None:
         lines = traceback.format_exception(caught.exc_type, caught.exc_value, caught.exc_traceback)
         self._log.emit(Level.ERROR, "daemon.error", error="".join(lines)[-2000:])
-
-
-def serve_stdio(settings: Settings, log: EventLog) -> None:
-    """Serve the one client on stdin and stdout until it ends (Postfix spawn(8))."""
-    pool = Pool(settings, log)
-    session = Session(_stdio_channel(), lambda: pool.relay, log, "stdin")
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
-    for stop in _STOP:
-        signal.signal(stop, lambda *_: session.finish())
-    signal.signal(signal.SIGUSR1, lambda *_: pool.log_status())
-    tell_warnings(settings, log)
-    pool.start()
-    session.run()
-    pool.stop()
-    log.close(_LOG_CLOSE_S)
 
 
 def tell_warnings(settings: Settings, log: EventLog) -> None:
     """Log what is doubtful about the configuration."""
     for argument, warning in settings.warnings:
         log.emit(Level.WARNING, "config.warning", argument=argument, warning=warning)
-
-
-def stdin_is_connected_socket() -> bool:
-    """Whether somebody is on stdin as spawn(8) or inetd would have it."""
-    try:
-        with socket.socket(fileno=os.dup(0)) as sock:
-            sock.getpeername()
-    except OSError:
-        return False
-    return True
-
-
-def _stdio_channel() -> Channel:
-    if not stdin_is_connected_socket():
-        return PipeChannel(0, 1)
-    sock = socket.socket(fileno=os.dup(0))
-    sock.setblocking(True)
-    return SocketChannel(sock)
-
-
-__all__ = ["Daemon", "ListenError", "block_signals", "serve_stdio", "stdin_is_connected_socket"]

@@ -146,6 +146,33 @@ class Gate:
             self._generation += 1
             return Trial(self, self._generation)
 
+    def trip(self) -> tuple[Event, ...]:
+        """Count the service as down from now on, for a cooldown. Returns the events to log."""
+        with self._lock:
+            if self.state is State.DOWN:
+                return _NOTHING
+            if self.state is State.UP:
+                self._down_since = self._now()
+            self._breaker.open()
+            self.clean = False
+            fields = {"kind": "tripped", "cooldown_s": round(self._close_for_cooldown(), 3)}
+            return (Event(Level.WARNING, "service.down", fields),)
+
+    def reset(self) -> tuple[Event, ...]:
+        """Count the service as up from now on, no failure counted. Returns the events to log."""
+        with self._lock:
+            was_up = self.state is State.UP
+            self._breaker.close()
+            self._breaker.call(_succeed)
+            self.clean = True
+            return _NOTHING if was_up else (self._open_up(),)
+
+    def configure(self, settings: HealthSettings) -> None:
+        """Go by other settings from now on; a cooldown that runs is not changed."""
+        with self._lock:
+            self._settings = settings
+            self._breaker.fail_max = settings.fail_max
+
     def _record_success(self, generation: int) -> tuple[Event, ...]:
         with self._lock:
             if generation != self._generation:
@@ -153,12 +180,7 @@ class Gate:
             was_up = self.state is State.UP
             self._breaker.call(_succeed)
             self.clean = True
-            if was_up:
-                return _NOTHING
-            self._generation += 1
-            self._permit = Permit(self, self._generation)
-            self._failed_trials = 0
-            return (Event(Level.INFO, "service.up", {"down_s": round(self._now() - self._down_since, 3)}),)
+            return _NOTHING if was_up else (self._open_up(),)
 
     def _record_failure(self, generation: int, kind: FailureKind) -> tuple[Event, ...]:
         with self._lock:
@@ -184,6 +206,13 @@ class Gate:
             if generation == self._generation and self.state is State.PROBING:
                 self._breaker.open()
                 self._close_for_cooldown()
+
+    def _open_up(self) -> Event:
+        """Admit everyone."""
+        self._generation += 1
+        self._permit = Permit(self, self._generation)
+        self._failed_trials = 0
+        return Event(Level.INFO, "service.up", {"down_s": round(self._now() - self._down_since, 3)})
 
     def _count_failure(self) -> None:
         with contextlib.suppress(_OutcomeError, pybreaker.CircuitBreakerError):

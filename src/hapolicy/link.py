@@ -35,6 +35,11 @@ class Expiry:
     at: float
     budget_s: float
 
+    @property
+    def start(self) -> float:
+        """When the exchange began."""
+        return self.at - self.budget_s
+
     def left_s(self) -> float:
         """Seconds left; raises TimeoutError when none are."""
         left = self.at - time.monotonic()

@@ -1,4 +1,4 @@
-"""Opens what the daemon listens on."""
+"""Opens what the daemon listens on, or takes it from the service manager."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import ipaddress
 import os
 import socket
 import stat
+from collections.abc import Sequence
 
 from hapolicy.address import TcpAddress, UnixAddress
-from hapolicy.settings import Listener
+from hapolicy.settings import Listener, Settings
 
 # While all threads are busy or --max-clients is reached, clients wait here; the kernel caps it at somaxconn.
 _BACKLOG = 1024
@@ -26,34 +27,59 @@ class FamilyMissing(ListenError):
     """This host lacks the address family of a loopback address."""
 
 
-def open_listeners(listeners: tuple[Listener, ...]) -> tuple[list[socket.socket], list[str]]:
-    """Listen on all of them. Returns the sockets, and a warning for each loopback family that the host lacks.
+class Listening:
+    """All that the daemon listens on: for clients, and perhaps for ``--control`` and ``--http``.
 
-    Raises `ListenError`, then nothing stays open.
+    Sockets that the service manager passed take the place of the options: those named "control" and "http"
+    (FileDescriptorName=) for these, all others for clients. Those belong to the service manager and outlive us.
     """
-    opened: list[socket.socket] = []
-    warnings: list[str] = []
-    try:
+
+    def __init__(self, settings: Settings, passed: Sequence[tuple[str, socket.socket]]) -> None:
+        """Listen. Raises `ListenError`; then nothing stays open."""
+        self.warnings: list[str] = []
+        self._opened: list[socket.socket] = []
+        self._passed = [sock for _, sock in passed]
+        self.control = [sock for name, sock in passed if name == "control"]
+        self.http = [sock for name, sock in passed if name == "http"]
+        self.clients = [sock for name, sock in passed if name not in ("control", "http")]
+        try:
+            self.clients = self.clients or self._open_all("--listen", settings.listeners)
+            if settings.control and not self.control:
+                self.control = self._open_all("--control", [settings.control])
+            if settings.http and not self.http:
+                self.http = self._open_all("--http", [Listener(settings.http)])
+        except ListenError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Stop listening, and remove the unix sockets that we made."""
+        close_sockets(self._passed)
+        paths = [sock.getsockname() for sock in self._opened if sock.family == socket.AF_UNIX]
+        close_sockets(self._opened)
+        for path in paths:
+            _unlink(path)
+
+    def _open_all(self, option: str, listeners: Sequence[Listener]) -> list[socket.socket]:
+        """Listen on all; a loopback family that the host lacks is a warning while another listener works."""
+        opened: list[socket.socket] = []
         for listener in listeners:
             try:
-                opened += _open(listener)
+                found = _open(option, listener)
             except FamilyMissing as missing:
-                warnings.append(str(missing))
+                self.warnings.append(str(missing))
+                continue
+            opened += found
+            self._opened += found
         if not opened:
-            raise ListenError("; ".join(warnings))
-    except ListenError:
-        close_listeners(opened)
-        raise
-    return opened, warnings
+            raise ListenError("; ".join(self.warnings))
+        return opened
 
 
-def close_listeners(opened: list[socket.socket]) -> None:
-    """Close the sockets, and remove the unix ones from the file system."""
-    for sock in opened:
-        path = sock.getsockname() if sock.family == socket.AF_UNIX else ""
+def close_sockets(sockets: Sequence[socket.socket]) -> None:
+    """Close them all."""
+    for sock in sockets:
         sock.close()
-        if path:
-            _unlink(path)
 
 
 def describe(sock: socket.socket) -> str:
@@ -62,23 +88,24 @@ def describe(sock: socket.socket) -> str:
     return str(UnixAddress(name)) if sock.family == socket.AF_UNIX else str(TcpAddress(name[0], name[1]))
 
 
-def _open(listener: Listener) -> list[socket.socket]:
+def _open(option: str, listener: Listener) -> list[socket.socket]:
+    given = f"{option} {listener}"
     if isinstance(listener.address, UnixAddress):
-        return [_open_unix(listener.address.path, listener.mode)]
+        return [_open_unix(given, listener.address.path, listener.mode)]
     address = listener.address
     try:
         found = socket.getaddrinfo(address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
-        raise ListenError(f"--listen {address}: {error.strerror}") from None
+        raise ListenError(f"{given}: {error.strerror}") from None
     opened: list[socket.socket] = []
     missing: list[FamilyMissing] = []
     for family, _, _, _, where in found:
         try:
-            opened.append(_open_tcp(family, where, str(address)))
+            opened.append(_open_tcp(family, where, given))
         except FamilyMissing as error:
             missing.append(error)
         except ListenError:
-            close_listeners(opened)
+            close_sockets(opened)
             raise
     if not opened:
         raise missing[0]
@@ -106,11 +133,11 @@ def _open_tcp(family: socket.AddressFamily, where: tuple[object, ...], given: st
 def _listen_error(error: OSError, given: str, host: str) -> ListenError:
     loopback = ipaddress.ip_address(host.partition("%")[0]).is_loopback
     kind = FamilyMissing if loopback and error.errno in _FAMILY_MISSING else ListenError
-    return kind(f"--listen {given}: {error.strerror}")
+    return kind(f"{given}: {error.strerror}")
 
 
-def _open_unix(path: str, mode: int) -> socket.socket:
-    _remove_stale(path)
+def _open_unix(given: str, path: str, mode: int) -> socket.socket:
+    _remove_stale(given, path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.bind(path)
@@ -118,15 +145,15 @@ def _open_unix(path: str, mode: int) -> socket.socket:
         sock.listen(_BACKLOG)
     except OSError as error:
         sock.close()
-        raise ListenError(f"--listen unix:{path}: {error.strerror}") from None
+        raise ListenError(f"{given}: {error.strerror}") from None
     return sock
 
 
-def _remove_stale(path: str) -> None:
+def _remove_stale(given: str, path: str) -> None:
     """Remove a socket that its daemon left behind; never one that somebody answers on, nor any other file."""
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise ListenError(f"--listen unix:{path}: there is a file of that name, and it is no socket")
+            raise ListenError(f"{given}: there is a file of that name, and it is no socket")
     except OSError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
@@ -138,7 +165,7 @@ def _remove_stale(path: str) -> None:
         except OSError:
             pass  # bind() will say what is wrong with it
         else:
-            raise ListenError(f"--listen unix:{path}: another process listens there")
+            raise ListenError(f"{given}: another process listens there")
 
 
 def _unlink(path: str) -> None:

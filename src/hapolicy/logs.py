@@ -59,8 +59,9 @@ class EventLog:
         self.level = level
         self._queue: queue.SimpleQueue[tuple[float, Level, str, Fields | Callable[[], Fields]] | None]
         self._queue = queue.SimpleQueue()
-        self._lock = threading.Lock()  # guards _dropped
-        self._dropped = 0
+        self._lock = threading.Lock()  # guards _dropped and _dropped_ever
+        self._dropped = 0  # not reported yet
+        self._dropped_ever = 0
         self._open_sink = open_sink
         self._writer = threading.Thread(target=self._write_all, name="log", daemon=True)
         self._writer.start()
@@ -86,6 +87,12 @@ class EventLog:
     def _count_dropped(self) -> None:
         with self._lock:
             self._dropped += 1
+            self._dropped_ever += 1
+
+    @property
+    def dropped(self) -> int:
+        """How many events were lost since the start."""
+        return self._dropped_ever
 
     def _take_dropped(self) -> int:
         with self._lock:

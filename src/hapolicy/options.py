@@ -8,15 +8,18 @@ import re
 from typing import NoReturn, Self
 
 import hapolicy
-from hapolicy.address import AddressError, parse_address, split_address
+from hapolicy.address import AddressError, TcpAddress, parse_address, split_address
 from hapolicy.service import Service, ServiceError, parse_service
-from hapolicy.settings import Listener, LogSink, Network, Probe, Settings
+from hapolicy.settings import Listener, LogSink, Network, Probe, Settings, SettingsError
 
 EXAMPLES = {
     "-s/--service": "-s GREY1=10.0.0.1:10031:10",
     "-d/--default": "-d dunno",
     "--listen": "--listen 127.0.0.1:10060",
     "--allow": "--allow 10.0.0.0/24",
+    "--control": "--control unix:/run/hapolicy/control.sock",
+    "--http": "--http 127.0.0.1:10061",
+    "--http-allow": "--http-allow 10.0.0.0/24",
     "--fail-max": "--fail-max 3",
     "--cooldown": "--cooldown 30",
     "--cooldown-max": "--cooldown-max 300",
@@ -29,11 +32,13 @@ EXAMPLES = {
     "@FILE": "@/etc/hapolicy/hapolicy.args",
 }
 
+CONTROL_MODE = "660"  # its owner and its group
+
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{0,6})?|\.[0-9]{1,6}")
 _MODE = re.compile(r"0?[0-7]{3}")
 
 
-class UsageError(Exception):
+class UsageError(SettingsError):
     """An argument that cannot be understood."""
 
 
@@ -89,6 +94,12 @@ def parser() -> argparse.ArgumentParser:
     add("--stdio", action="store_true", help="serve the one client on stdin and stdout, as Postfix spawn wants it")
     text = "who may connect from beyond this host; repeatable"
     add("--allow", action="append", type=_network, metavar="CIDR", help=text)
+    text = "where hapolicyctl connects, unix:/path[:MODE] (off)"
+    add("--control", type=_control, metavar="ADDRESS", help=text)
+    text = "where the status page, /metrics, /healthz and /readyz are served, HOST:PORT (off)"
+    add("--http", type=_http, metavar="ADDRESS", help=text)
+    text = "who may read these from beyond this host; repeatable"
+    add("--http-allow", action="append", type=_network, metavar="CIDR", help=text)
     text = "failures in a row after which a service counts as down (%(default)s)"
     add("--fail-max", type=_count, default=health.fail_max, metavar="N", help=text)
     text = "how long a service that is down is left alone, doubled with each failed probe (%(default)g)"
@@ -141,6 +152,23 @@ def _listener(text: str) -> Listener:
         return Listener(parse_address(host, where[1], lowest_port=0))
     except AddressError as error:
         raise _BadValue(text, str(error)) from None
+
+
+def _control(text: str) -> Listener:
+    try:
+        where, more = split_address(text)
+        if where[0] != "unix":
+            raise AddressError("not a unix socket")
+        return _unix_listener(where, more or [CONTROL_MODE])
+    except AddressError as error:
+        raise _BadValue(text, str(error)) from None
+
+
+def _http(text: str) -> TcpAddress:
+    address = _listener(text).address
+    if not isinstance(address, TcpAddress):
+        raise _BadValue(text, "a browser and Prometheus need HOST:PORT")
+    return address
 
 
 def _unix_listener(where: tuple[str, str], more: list[str]) -> Listener:

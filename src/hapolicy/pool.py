@@ -1,60 +1,61 @@
-"""All that one configuration runs: the upstreams, who asks them in which order, who watches over them."""
+"""All that one configuration runs: the upstreams, who asks them in which order, who watches over them.
+
+A reload makes a new pool from the former one: a service whose name and address stay keeps its health, links and
+counters, whatever else of it changes. Requests in flight end on the pool on which they began.
+"""
 
 from __future__ import annotations
 
-from hapolicy.health import State
-from hapolicy.logs import Event, EventLog, Level
+from hapolicy.logs import EventLog
 from hapolicy.recovery import Recovery
 from hapolicy.relay import Relay, Rules
 from hapolicy.scheduler import Scheduler
+from hapolicy.service import Service
 from hapolicy.settings import Settings
+from hapolicy.stats import Changes, Tally
 from hapolicy.upstream import Upstream
 
 
 class Pool:
     """The services of one configuration, in use."""
 
-    def __init__(self, settings: Settings, log: EventLog) -> None:
-        self.upstreams = tuple(
-            Upstream(service, settings.health, settings.connect_timeout_s, log) for service in settings.services
+    def __init__(self, settings: Settings, log: EventLog, former: Pool | None = None) -> None:
+        self.settings = settings
+        self.tally: Tally = former.tally if former else Tally()
+        self.changes: Changes = former.changes if former else Changes()
+        self._recovery: Recovery = former._recovery if former else Recovery()
+        self._log = log
+        known = {upstream.name: upstream for upstream in former.upstreams} if former else {}
+        self.upstreams: tuple[Upstream, ...] = tuple(
+            self._upstream(service, known.get(service.name)) for service in settings.services
         )
-        self._recovery = Recovery(self.upstreams, settings.health.probe)
         self.relay = Relay(
             Scheduler(self.upstreams),
             Rules(settings.default_action, settings.deadline_s, settings.log_requests),
             log,
+            self.tally,
             on_health_change=self._recovery.wake,
         )
 
-    def start(self) -> None:
-        """Begin to watch over the services."""
-        self._recovery.start()
+    def watch(self) -> None:
+        """Watch over the services, in the former pool's place; look at once."""
+        self._recovery.watch(self.upstreams, self.settings.health.probe)
+
+    def retire(self, successor: Pool) -> None:
+        """Part with the services that `successor` has not taken over."""
+        for upstream in self.upstreams:
+            if upstream not in successor.upstreams:
+                upstream.retire()
 
     def stop(self) -> None:
         """No further probes; the kept links are closed."""
         self._recovery.stop()
         for upstream in self.upstreams:
-            upstream.drop_idle_links(idle_max_s=0)
+            upstream.retire()
 
-    def log_status(self) -> None:
-        """One event a service: where it stands."""
-        for upstream in self.upstreams:
-            upstream.tell([_status(upstream)])
-
-
-def _status(upstream: Upstream) -> Event:
-    counters, trial_in_s = upstream.counters(), upstream.gate.trial_in_s
-    fields: dict[str, object] = {
-        "state": upstream.gate.state.value,
-        "prio": upstream.prio,
-        "weight": float(upstream.weight),
-        "queries": counters.queries,
-        "answers": counters.answers,
-        "failed": counters.failed,
-        "in_flight": counters.in_flight,
-        "failures": {kind.value: count for kind, count in counters.failures.items()},
-        "last_error": counters.last_error,
-    }
-    if upstream.gate.state is State.DOWN and trial_in_s is not None:
-        fields["probe_in_s"] = round(trial_in_s, 3)
-    return Event(Level.INFO, "service.status", fields)
+    def _upstream(self, service: Service, known: Upstream | None) -> Upstream:
+        health, connect_timeout_s = self.settings.health, self.settings.connect_timeout_s
+        if known is not None and known.service.address == service.address:
+            known.redefine(service, health, connect_timeout_s)
+            return known
+        return Upstream(service, health, connect_timeout_s, self._log, self.changes)

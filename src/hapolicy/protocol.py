@@ -26,6 +26,7 @@ ANSWER_MAX_BYTES = 16_384
 # cannot backtrack, so hostile input costs one pass too.
 _REQUEST = re.compile(rb"(?:[^=\n\0]++=[^\n\0]*+\n)++(\r?)\n")
 _ANSWER = re.compile(rb"action=[ \t]*+[^\s\0][^\r\n\0]*+\r?\n\r?\n")
+_STATE = re.compile(rb"(?:^|\n)protocol_state=([^\n]*+)\n")
 _INSTANCE = re.compile(rb"(?:^|\n)instance=([^\n]*+)\n")
 _POLICY_REQUEST = b"request=smtpd_access_policy\n"
 _ANSWER_PREFIX = b"action="
@@ -51,6 +52,12 @@ class Request:
         found = _INSTANCE.search(raw)
         # All requests of one mail (all its recipients, DATA, END-OF-MESSAGE) carry the same instance.
         self.instance: bytes = found.group(1) if found else b""
+
+    @property
+    def state(self) -> str:
+        """The attribute protocol_state: where in the SMTP dialogue the client asks."""
+        found = _STATE.search(self.raw)
+        return found.group(1).decode("ascii", "replace") if found else ""
 
     @cached_property
     def attributes(self) -> Mapping[str, str]:

@@ -27,16 +27,22 @@ _PROBE = (
 class Recovery:
     """Probes what is down and drops idle links, until stopped."""
 
-    def __init__(self, upstreams: Iterable[Upstream], probe: Probe) -> None:
-        self._upstreams = tuple(upstreams)
-        self._probe_kind = probe
+    def __init__(self) -> None:
+        self._upstreams: tuple[Upstream, ...] = ()
+        self._probe_kind = Probe.OFF
         self._instances = itertools.count()
         self._wake = threading.Event()
+        self._started = False
         self._stopping = False
 
-    def start(self) -> None:
-        """Begin to watch over the services."""
-        threading.Thread(target=self._run, name="recovery", daemon=True).start()
+    def watch(self, upstreams: Iterable[Upstream], probe: Probe) -> None:
+        """Watch over these from now on. Called from one thread."""
+        self._upstreams = tuple(upstreams)
+        self._probe_kind = probe
+        self.wake()
+        if not self._started:
+            self._started = True
+            threading.Thread(target=self._run, name="recovery", daemon=True).start()
 
     def stop(self) -> None:
         """No further probes."""

@@ -10,9 +10,12 @@ from hapolicy.failure import ServiceFailure
 from hapolicy.logs import Event, EventLog, Level
 from hapolicy.protocol import Request, action_of, answer_of
 from hapolicy.scheduler import Scheduler
+from hapolicy.stats import Tally
 from hapolicy.upstream import Upstream
 
-DOWN = "down"  # in the place of a failure's kind: not asked, because its breaker is open
+# In the place of a failure's kind: not asked, because its breaker is open, or an operator drains it.
+DOWN = "down"
+DRAINING = "draining"
 
 
 @dataclass
@@ -48,11 +51,13 @@ class Relay:
         scheduler: Scheduler[Upstream],
         rules: Rules,
         log: EventLog,
+        tally: Tally,
         on_health_change: Callable[[], None],
     ) -> None:
         self._scheduler = scheduler
         self._rules = rules
         self._log = log
+        self._tally = tally
         self._on_health_change = on_health_change
         self.default_answer = answer_of(rules.default_action)
 
@@ -65,17 +70,26 @@ class Relay:
             answer = self._ask(upstream, request, deadline, failures)
             if answer is not None:
                 affinity.instance, affinity.upstream = request.instance, upstream
+                self._tally.add("answered", request.state)
                 if self._rules.log_requests:
                     self._log_answered(request, upstream, answer, start, len(failures))
                 return answer
             if time.monotonic() >= deadline:
                 break
+        self._tally.add("defaulted", request.state)
         self._log_defaulted(request, failures, start)
         return self.default_answer
 
+    def rehearse(self) -> None:
+        """Go the way of a request, every lock included, without asking anyone."""
+        self._scheduler.peek()
+        self._tally.counts()
+        for upstream in self._scheduler.members:
+            upstream.totals()
+
     def _ask(self, upstream: Upstream, request: Request, deadline: float, failures: dict[str, str]) -> bytes | None:
         """One candidate: its answer, or None with the reason added to `failures`."""
-        permit = upstream.gate.admit()
+        permit = upstream.admit()
         if permit is None:
             return None
         with permit:
@@ -94,7 +108,8 @@ class Relay:
         return answer
 
     def _log_answered(self, request: Request, upstream: Upstream, answer: bytes, start: float, failed: int) -> None:
-        service, counters, delay_ms = upstream.service, upstream.counters(), _ms_since(start)
+        service, delay_ms = upstream.service, _ms_since(start)
+        queries, answers, failures = upstream.totals()
 
         def fields() -> Mapping[str, object]:
             return {
@@ -102,9 +117,9 @@ class Relay:
                 "address": str(service.address),
                 "prio": service.prio,
                 "weight": float(service.weight),
-                "queries": counters.queries,
-                "answers": counters.answers,
-                "failed": counters.failed,
+                "queries": queries,
+                "answers": answers,
+                "failed": failures,
                 "delay_ms": delay_ms,
                 **_mail(request),
                 "action": action_of(answer),
@@ -116,7 +131,7 @@ class Relay:
     def _log_defaulted(self, request: Request, failures: dict[str, str], start: float) -> None:
         delay_ms, attempts = _ms_since(start), len(failures)
         for upstream in self._scheduler.members:
-            failures.setdefault(upstream.name, DOWN)
+            failures.setdefault(upstream.name, DRAINING if upstream.draining else DOWN)
 
         def fields() -> Mapping[str, object]:
             return {

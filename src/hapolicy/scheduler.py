@@ -58,6 +58,10 @@ class Scheduler(Generic[T]):
                 if member is not favourite:
                     yield member
 
+    def peek(self) -> T | None:
+        """Whose turn is next, without taking it."""
+        return next((member for tier in self._tiers if (member := tier.peek()) is not None), None)
+
 
 def _prio(member: Schedulable) -> int:
     return member.prio
@@ -88,6 +92,12 @@ class _Tier(Generic[T]):
             order = sorted(up, key=credit.__getitem__, reverse=True)
             credit[order[0]] -= self._total
             return order
+
+    def peek(self) -> T | None:
+        """Whose turn is next, None when nobody is available."""
+        with self._lock:
+            up = [(self._credit.get(member, 0) + self._weights[member], member) for member in self._members]
+        return max((turn for turn in up if turn[1].available), key=lambda turn: turn[0], default=(0, None))[1]
 
     def _start_afresh(self, up: list[T]) -> None:
         self._up = up

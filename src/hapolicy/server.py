@@ -43,6 +43,23 @@ class Clients:
     def __len__(self) -> int:
         return self._reserved
 
+    @property
+    def limit(self) -> int:
+        """How many there may be."""
+        return self._limit
+
+    @limit.setter
+    def limit(self, limit: int) -> None:
+        with self._changed:
+            self._limit = limit
+            self._changed.notify_all()
+
+    def longest_wait_s(self) -> float:
+        """How long the client that waits longest for an answer has waited, in seconds."""
+        with self._changed:
+            sessions = list(self._sessions)
+        return max((session.answering_s() for session in sessions), default=0.0)
+
     def reserve(self) -> bool:
         """Wait for room for one more; False when no more are wanted. Each True is to be given back."""
         with self._changed:
@@ -104,7 +121,7 @@ class PolicyServer(socketserver.TCPServer):
         self._clients = clients
         self._relay = relay
         self._log = log
-        self._allow = allow
+        self.allow = allow
         self._accept_failed = False
 
     def start(self) -> None:
@@ -139,12 +156,13 @@ class PolicyServer(socketserver.TCPServer):
                 self.shutdown_request(request)
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Whether this client may ask: on unix sockets and loopback everyone, else who is in --allow."""
+        """Whether this client may ask: everyone on this host, else who is in --allow."""
         if self.socket.family == socket.AF_UNIX:
             return True
         address = ipaddress.ip_address(client_address[0].partition("%")[0])
         address = getattr(address, "ipv4_mapped", None) or address
-        if address.is_loopback or any(address in network for network in self._allow):
+        from_here = client_address[0] == request.getsockname()[0]
+        if from_here or address.is_loopback or any(address in network for network in self.allow):
             return True
         self._log.emit(Level.WARNING, "client.rejected", client=str(address), reason="not in --allow")
         return False

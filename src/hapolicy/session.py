@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
 from collections.abc import Callable
@@ -30,6 +31,11 @@ class Session:
         self._reader = RequestReader()
         self._affinity = Affinity()
         self._finishing = False
+        self._answering_since = math.inf
+
+    def answering_s(self) -> float:
+        """For how many seconds the client has been waiting for an answer, below 0 while it does not."""
+        return time.monotonic() - self._answering_since
 
     def run(self) -> None:
         """Serve until the client ends, breaks the protocol, or `finish` is called. Raises nothing."""
@@ -75,12 +81,15 @@ class Session:
         relay = self._relay()
         if self._log.level <= Level.DEBUG:
             self._log.emit_later(Level.DEBUG, "request.received", lambda: request.attributes)
+        self._answering_since = time.monotonic()
         try:
             return relay.answer(request, self._affinity)
         except Exception:  # noqa: BLE001 - the outermost guard
             # A fault of ours must not stop anyone's mail: say it loudly, and answer.
             self._log.emit(Level.ERROR, "daemon.error", error=traceback.format_exc()[-2000:])
             return relay.default_answer
+        finally:
+            self._answering_since = math.inf
 
     def _reject(self, reason: str) -> None:
         self._log.emit(Level.WARNING, "client.rejected", client=self._peer, reason=reason)

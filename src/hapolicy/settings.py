@@ -7,9 +7,14 @@ import ipaddress
 from dataclasses import dataclass, field
 
 from hapolicy.address import Address, TcpAddress
+from hapolicy.logs import Level
 from hapolicy.service import Service
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class SettingsError(Exception):
+    """A configuration that cannot be used; the text says where, what is wrong, and how it should look."""
 
 
 class Probe(enum.Enum):
@@ -61,12 +66,15 @@ class Settings:
     listeners: tuple[Listener, ...] = (Listener(TcpAddress("127.0.0.1", 10060)),)
     allow: tuple[Network, ...] = ()
     stdio: bool = False
+    control: Listener | None = None
+    http: TcpAddress | None = None
+    http_allow: tuple[Network, ...] = ()
     health: HealthSettings = field(default_factory=HealthSettings)
     connect_timeout_s: float = 5.0
     deadline_s: float = 90.0  # below smtpd_policy_service_timeout (100 s), so Postfix always gets an answer
     max_clients: int = 1000  # ten times default_process_limit (100), one client an smtpd process
     drain_s: float = 30.0
     log_requests: bool = False
-    verbose: bool = False
     log_sink: LogSink = LogSink.AUTO
+    log_level: Level = Level.INFO
     warnings: tuple[tuple[str, str], ...] = ()  # (argument, what is doubtful about it)

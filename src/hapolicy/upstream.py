@@ -6,16 +6,17 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from hapolicy.failure import FailureKind, ServiceFailure
-from hapolicy.health import Gate
+from hapolicy.health import Gate, Permit
 from hapolicy.link import Expiry, Link, StaleLink, connect
 from hapolicy.logs import Event, EventLog, Level
 from hapolicy.resolver import Resolver
 from hapolicy.service import Service
 from hapolicy.settings import HealthSettings
+from hapolicy.stats import Changes, Latencies
 
 # mtpolicyd closes an idle link after 60 s; whoever closes first spares the other a surprise.
 LINK_IDLE_MAX_S = 30.0
@@ -23,32 +24,41 @@ LINK_IDLE_MAX_S = 30.0
 
 @dataclass
 class Counters:
-    """What a service was asked and what came of it. queries = answers + failures + in flight."""
+    """What a service was asked and what came of it. queries = answers + failed + in_flight."""
 
     queries: int = 0
     answers: int = 0
+    failed: int = 0
     in_flight: int = 0
     failures: Counter[FailureKind] = field(default_factory=Counter)
     last_error: str = ""
-
-    @property
-    def failed(self) -> int:
-        """Failures of every kind."""
-        return sum(self.failures.values())
+    probes_answered: int = 0
+    probes_failed: int = 0
+    latencies: Latencies = field(default_factory=Latencies)
 
 
 class Upstream:
     """One service in use; thread-safe."""
 
-    def __init__(self, service: Service, health: HealthSettings, connect_timeout_s: float, log: EventLog) -> None:
-        self.service = service
+    def __init__(
+        self,
+        service: Service,
+        health: HealthSettings,
+        connect_timeout_s: float,
+        log: EventLog,
+        changes: Changes,
+    ) -> None:
+        self.service = service  # replaced, never changed in place
         self.gate = Gate(health)
-        self._log = log
+        self.draining = False
         self._connect_timeout_s = connect_timeout_s
+        self._log = log
+        self._changes = changes
         self._resolver = Resolver(service.address)
         # Kept links, the last used on the right: few of them stay warm. No more than there were requests at
         # once (--max-clients), and not for long. A deque's ends need no lock.
         self._links: deque[Link] = deque()
+        self._retired = False
         self._lock = threading.Lock()  # guards _counters
         self._counters = Counters()
 
@@ -70,20 +80,41 @@ class Upstream:
     @property
     def available(self) -> bool:
         """Whether the scheduler may choose it now."""
-        return self.gate.available
+        return not self.draining and self.gate.available
+
+    def redefine(self, service: Service, health: HealthSettings, connect_timeout_s: float) -> None:
+        """Go by another definition of the same name and address from now on; health, links and counters stay."""
+        self.service = service
+        self._connect_timeout_s = connect_timeout_s
+        self.gate.configure(health)
+
+    def retire(self) -> None:
+        """No longer wanted: what is in flight ends well, no link is kept."""
+        self._retired = True
+        self.drop_idle_links(idle_max_s=0)
 
     def tell(self, events: Iterable[Event], **more: object) -> None:
         """Log events about this service, with what tells it from the others."""
         for event in events:
-            self._log.emit(
-                event.level, event.name, service=self.name, address=str(self.service.address), **event.fields, **more
-            )
+            fields = {"service": self.name, "address": str(self.service.address), **event.fields, **more}
+            self._log.emit_later(event.level, event.name, fields)
+            self._changes.note(event.name, fields)
 
     def counters(self) -> Counters:
         """A consistent copy."""
         with self._lock:
             now = self._counters
-            return Counters(now.queries, now.answers, now.in_flight, Counter(now.failures), now.last_error)
+            return replace(now, failures=now.failures.copy(), latencies=now.latencies.copy())
+
+    def totals(self) -> tuple[int, int, int]:
+        """Queries, answers and failed at one moment."""
+        with self._lock:
+            now = self._counters
+            return now.queries, now.answers, now.failed
+
+    def admit(self) -> Permit | None:
+        """Leave to ask it once, or None."""
+        return None if self.draining else self.gate.admit()
 
     def ask(self, request: bytes, deadline: float) -> bytes:
         """One live exchange: the answer to `request`, at the latest at `deadline` (monotonic clock).
@@ -94,17 +125,21 @@ class Upstream:
         with self._lock:
             counters.queries += 1
             counters.in_flight += 1
+        expiry = self._expiry(deadline)
         try:
-            answer = self._exchange(request, self._expiry(deadline))
+            answer = self._exchange(request, expiry)
         except BaseException as error:
             with self._lock:
                 counters.in_flight -= 1
+                counters.failed += 1
                 counters.failures[error.kind if isinstance(error, ServiceFailure) else FailureKind.LOCAL] += 1
                 counters.last_error = str(error)
             raise
+        took_s = time.monotonic() - expiry.start
         with self._lock:
             counters.in_flight -= 1
             counters.answers += 1
+            counters.latencies.add(took_s)
         return answer
 
     def probe(self, request: bytes | None) -> None:
@@ -112,12 +147,24 @@ class Upstream:
 
         Raises `ServiceFailure`.
         """
+        try:
+            self.try_out(request)
+        except ServiceFailure as failure:
+            with self._lock:
+                self._counters.probes_failed += 1
+                self._counters.last_error = str(failure)
+            raise
+        with self._lock:
+            self._counters.probes_answered += 1
+
+    def try_out(self, request: bytes | None) -> bytes:
+        """One exchange on a fresh link that counts for nothing; None only connects. Raises `ServiceFailure`."""
         expiry = self._expiry(float("inf"))
         link = self._connect(expiry)
-        if request is None:
-            link.close()
-        else:
-            self._use(link, request, expiry)
+        if request is not None:
+            return self._use(link, request, expiry)
+        link.close()
+        return b""
 
     def drop_idle_links(self, idle_max_s: float = LINK_IDLE_MAX_S) -> None:
         """Close the links that were kept for longer than `idle_max_s`."""
@@ -162,6 +209,8 @@ class Upstream:
             link.kept = True
             link.idle_since = time.monotonic()
             self._links.append(link)
+            if self._retired:
+                self.drop_idle_links(idle_max_s=0)
         else:
             link.close()
         return answer

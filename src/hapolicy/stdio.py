@@ -1,0 +1,49 @@
+"""Serving the one client on stdin and stdout: Postfix spawn(8), inetd, a shell."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+
+from hapolicy.channel import Channel, PipeChannel, SocketChannel
+from hapolicy.daemon import HANDLED_SIGNALS, LOG_CLOSE_S, STOP_SIGNALS, tell_warnings
+from hapolicy.logs import EventLog
+from hapolicy.pool import Pool
+from hapolicy.session import Session
+from hapolicy.settings import Settings
+from hapolicy.status import log_status
+
+
+def serve_stdio(settings: Settings, log: EventLog) -> None:
+    """Serve until the client ends; SIGTERM and SIGINT let its request in flight finish."""
+    pool = Pool(settings, log)
+    session = Session(_channel(), lambda: pool.relay, log, "stdin")
+    for stop in STOP_SIGNALS:
+        signal.signal(stop, lambda *_: session.finish())
+    signal.signal(signal.SIGUSR1, lambda *_: log_status(pool))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the next client has a process of its own
+    tell_warnings(settings, log)
+    pool.watch()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
+    session.run()
+    pool.stop()
+    log.close(LOG_CLOSE_S)
+
+
+def stdin_is_connected_socket() -> bool:
+    """Whether somebody is on stdin as spawn(8) or inetd would have it."""
+    try:
+        with socket.socket(fileno=os.dup(0)) as sock:
+            sock.getpeername()
+    except OSError:
+        return False
+    return True
+
+
+def _channel() -> Channel:
+    if not stdin_is_connected_socket():
+        return PipeChannel(0, 1)
+    sock = socket.socket(fileno=os.dup(0))
+    sock.setblocking(True)
+    return SocketChannel(sock)
