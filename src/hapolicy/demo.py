@@ -45,7 +45,7 @@ Break service A (hang, slow 1, refuse, reset, half, drip, garbage, oversized), a
 Service B takes such orders at {controls[1]}.
 
 What to watch below, one JSON line an event: service.failed while A is given up on, service.down at its third
-failure in a row, request.answered by B all the while, and service.up at the latest 11 seconds after A is well
+failure in a row, request.answered by B all the while, and service.up some 10 seconds after A is well
 again. With both broken: request.defaulted. Ctrl-C ends it all.
 """
 

@@ -22,12 +22,10 @@ REQUEST_MAX_BYTES = 65_536
 # beyond every sensible action, PREPEND of a long header included.
 ANSWER_MAX_BYTES = 16_384
 
-# One pass says where a request ends and whether each line is name=value. Possessive quantifiers (++, *+)
-# cannot backtrack, so hostile input costs one pass too.
-_REQUEST = re.compile(rb"(?:[^=\n\0]++=[^\n\0]*+\n)++(\r?)\n")
+# The first line without '=' after a whole line: the empty one that ends a request, or one that should not be there.
+# Possessive quantifiers (*+) cannot backtrack, so hostile input costs one pass.
+_NO_ATTRIBUTE = re.compile(rb"\n([^=\n]*+)\n")
 _ANSWER = re.compile(rb"action=[ \t]*+[^\s\0][^\r\n\0]*+\r?\n\r?\n")
-_STATE = re.compile(rb"(?:^|\n)protocol_state=([^\n]*+)\n")
-_INSTANCE = re.compile(rb"(?:^|\n)instance=([^\n]*+)\n")
 _POLICY_REQUEST = b"request=smtpd_access_policy\n"
 _ANSWER_PREFIX = b"action="
 
@@ -49,15 +47,13 @@ class Request:
 
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
-        found = _INSTANCE.search(raw)
         # All requests of one mail (all its recipients, DATA, END-OF-MESSAGE) carry the same instance.
-        self.instance: bytes = found.group(1) if found else b""
+        self.instance = _value(raw, b"instance=")
 
     @property
     def state(self) -> str:
         """The attribute protocol_state: where in the SMTP dialogue the client asks."""
-        found = _STATE.search(self.raw)
-        return found.group(1).decode("ascii", "replace") if found else ""
+        return _value(self.raw, b"protocol_state=").decode("ascii", "replace")
 
     @cached_property
     def attributes(self) -> Mapping[str, str]:
@@ -73,12 +69,21 @@ class Request:
         return found
 
 
+def _value(raw: bytes, name_equals: bytes) -> bytes:
+    """The value of an attribute, b"" when it is not there. A find is ten times cheaper than a regular expression."""
+    start = 0 if raw.startswith(name_equals) else raw.find(b"\n" + name_equals) + 1
+    if start or raw.startswith(name_equals):
+        start += len(name_equals)
+        return raw[start : raw.index(b"\n", start)]
+    return b""
+
+
 class RequestReader:
     """Frames the bytes of one client into requests, whatever the pieces they arrive in."""
 
     def __init__(self) -> None:
         self._buffer = b""
-        self._scanned = 0  # so far no empty line was found: a byte at a time must not cost a pass each
+        self._line_start = 0  # all before is checked: a byte at a time must not cost a pass each
 
     @property
     def partial(self) -> bool:
@@ -97,45 +102,45 @@ class RequestReader:
         buffer = self._buffer
         if not buffer:
             return None
-        start = max(0, self._scanned - 2)
-        if buffer.find(b"\n\n", start) < 0 and buffer.find(b"\n\r\n", start) < 0:
-            _refuse_hopeless(buffer, start)
-            self._scanned = len(buffer)
+        found = _NO_ATTRIBUTE.search(buffer, max(0, self._line_start - 1), REQUEST_MAX_BYTES)
+        if found is None:
+            self._refuse_hopeless()
             return None
-        whole = _REQUEST.match(buffer, 0, REQUEST_MAX_BYTES)
-        if whole is None:
-            raise MalformedRequest(_complaint(buffer))
-        self._scanned = 0
-        raw = whole.group()
-        self._buffer = buffer[len(raw) :]
-        if whole.group(1):
+        raw = buffer[: found.end()]
+        self._buffer, self._line_start = buffer[found.end() :], 0
+        if found.group(1):
             raw = raw.replace(b"\r\n", b"\n")
-        if not raw.startswith(_POLICY_REQUEST) and b"\n" + _POLICY_REQUEST not in raw:
-            raise MalformedRequest("no request=smtpd_access_policy in the request")
+        if not raw.startswith(_POLICY_REQUEST) or found.group(1) or b"\n=" in raw or b"\0" in raw:
+            _check_all(raw)  # not as Postfix has it: look closely
         return Request(raw)
 
+    def _refuse_hopeless(self) -> None:
+        """Raise when nothing that may follow could make the buffer a request."""
+        if len(self._buffer) >= REQUEST_MAX_BYTES:
+            raise MalformedRequest(f"request longer than {REQUEST_MAX_BYTES} bytes")
+        *lines, tail = self._buffer[self._line_start :].split(b"\n")
+        for line in lines:
+            _check_line(line)
+        if b"\0" in tail:
+            raise MalformedRequest("NUL byte in the request")
+        self._line_start = len(self._buffer) - len(tail)
 
-def _refuse_hopeless(buffer: bytes, start: int) -> None:
-    """Raise when nothing that may follow could make `buffer` a request; before `start` all was well."""
-    line_start = buffer.rfind(b"\n", 0, start) + 1
-    complete_lines = buffer[line_start:].split(b"\n")[:-1]
-    too_long = len(buffer) >= REQUEST_MAX_BYTES
-    if too_long or b"\0" in buffer[start:] or any(b"=" not in line[1:] for line in complete_lines):
-        raise MalformedRequest(_complaint(buffer))
+
+def _check_all(raw: bytes) -> None:
+    lines = raw.removesuffix(b"\n\n").split(b"\n")
+    for line in lines:
+        _check_line(line)
+    if _POLICY_REQUEST.rstrip() not in lines:
+        raise MalformedRequest("no request=smtpd_access_policy in the request")
 
 
-def _complaint(buffer: bytes) -> str:
-    """What is wrong with bytes that begin no request, the first fault first."""
-    for line in buffer[:REQUEST_MAX_BYTES].split(b"\n")[:-1]:
-        if b"\0" in line:
-            return "NUL byte in the request"
-        if line in (b"", b"\r"):
-            return "empty line where a request should begin"
-        if b"=" not in line[1:]:
-            return f"line is not name=value: {_excerpt(line)}"
-    if b"\0" in buffer:
-        return "NUL byte in the request"
-    return f"request longer than {REQUEST_MAX_BYTES} bytes"
+def _check_line(line: bytes) -> None:
+    if b"\0" in line:
+        raise MalformedRequest("NUL byte in the request")
+    if line in (b"", b"\r"):
+        raise MalformedRequest("empty line where a request should begin")
+    if b"=" not in line[1:]:
+        raise MalformedRequest(f"line is not name=value: {_excerpt(line)}")
 
 
 class AnswerReader:
