@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 
 from hapolicy.address import UnixAddress
 from hapolicy.logs import Level
-from hapolicy.options import EXAMPLES, UsageError, Written, parser
+from hapolicy.options import EXAMPLES, UsageError, Written, parser, printable
 from hapolicy.service import Service
 from hapolicy.settings import HealthSettings, Listener, LogSink, Network, Probe, Settings, SettingsError
 
@@ -36,11 +36,15 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The options that `arguments` hold. Raises `UsageError` or `ConfigError`; ends for --help and --version."""
     expanded = expand_files(arguments)
     try:
-        return parser().parse_args(expanded)
+        options, unknown = parser().parse_known_args(expanded)
     except argparse.ArgumentError as error:
         option = error.argument_name or ""
         where = getattr(error.__context__, "where", "") or _where(expanded, option)
         raise UsageError(where + _complaint(option, error.message)) from None
+    for word in unknown:
+        where = getattr(word, "where", "")
+        raise UsageError(f"{where}{printable(word)}: not an option; hapolicy --help lists them")
+    return options
 
 
 def settings_from(options: argparse.Namespace, *, stdin_is_client: bool) -> Settings:
@@ -95,7 +99,9 @@ def _refuse_bad_services(services: tuple[Service, ...]) -> None:
     names: set[str] = set()
     for service in services:
         if service.name in names:
-            raise ConfigError(f"-s {service.name}=...: the name is defined twice; each service needs its own")
+            raise ConfigError(
+                f"-s {service.name}=...: the name is defined twice; right is for example -s {service.name}2=..."
+            )
         names.add(service.name)
 
 
@@ -151,7 +157,7 @@ def _read_file(path: str) -> list[str]:
         try:
             found += [Written(word, where) for word in _words(line)]
         except ValueError as error:
-            raise ConfigError(f"{where}{error}") from None
+            raise ConfigError(f"{where}{error}; right is for example -d 'reject no service'") from None
     return found
 
 

@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hapolicy
 from hapolicy import systemd
@@ -23,6 +23,9 @@ from hapolicy.server import Clients, PolicyServer
 from hapolicy.settings import Settings, SettingsError
 from hapolicy.status import log_status
 from hapolicy.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from hapolicy.web import WebServer
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 HANDLED_SIGNALS = (*STOP_SIGNALS, signal.SIGUSR1, signal.SIGHUP)
@@ -58,6 +61,7 @@ class Daemon:
         self._pool = Pool(settings, log)
         self._clients = Clients(settings.max_clients, log)
         self._servers: list[PolicyServer] = []
+        self._web: list[WebServer] = []
         self._operations = Operations(self._current_pool, self._client_counts, log, self.reload)
         self._started_at = time.monotonic()
         self._reloads: queue.SimpleQueue[Future[None]] = queue.SimpleQueue()  # who waits for the next reload
@@ -75,7 +79,7 @@ class Daemon:
             why = self._wait_for_stop()
             systemd.notify("STOPPING=1")
             watchdog.stop()
-            self._stop(why)
+            self._stop(why, listening)
         finally:
             listening.close()
             self._log.close(LOG_CLOSE_S)
@@ -93,11 +97,17 @@ class Daemon:
             PolicyServer(sock, self._clients, lambda: self._pool.relay, log, settings.allow)
             for sock in listening.clients
         ]
+        if listening.http:
+            from hapolicy.web import WebServer  # http.server takes time and memory: only where it is used
+
+            self._web = [WebServer(sock, self._operations, log, settings.http_allow) for sock in listening.http]
         self._pool.watch()
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         threading.stack_size(_STACK_BYTES)
         for server in self._servers:
             server.start()
+        for web in self._web:
+            web.start()
         self._tell_started([describe(sock) for sock in listening.clients], listening.warnings)
 
     def _current_pool(self) -> Pool:
@@ -138,14 +148,17 @@ class Daemon:
         self._clients.limit = settings.max_clients
         for server in self._servers:
             server.allow = settings.allow
+        for web in self._web:
+            web.allow = settings.http_allow
         self._log.level = settings.log_level
         self._tell_reloaded(former.settings, settings)
 
-    def _stop(self, why: signal.Signals) -> None:
+    def _stop(self, why: signal.Signals, listening: Listening) -> None:
         self._log.emit(Level.INFO, "daemon.stopping", signal=why.name, clients=len(self._clients))
         self._clients.finish()
-        for server in self._servers:
+        for server in (*self._servers, *self._web):
             server.shutdown()
+        listening.close()  # who comes now is better refused than kept waiting
         drained = self._drain()
         self._pool.stop()
         uptime_s = round(time.monotonic() - self._started_at, 3)

@@ -13,6 +13,7 @@ import socket
 import struct
 import time
 from dataclasses import dataclass
+from typing import NoReturn
 
 from hapolicy.failure import FailureKind, ServiceFailure
 from hapolicy.protocol import AnswerReader, MalformedAnswer, OversizedAnswer
@@ -26,6 +27,10 @@ _OURS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 class StaleLink(Exception):
     """A kept link had ended before the service said anything: no failure, ask again on a fresh one."""
+
+
+class OutOfTurn(StaleLink):
+    """The service said something unasked on a kept link; taken for an answer it would be another request's."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class Link:
         self._pending = select.poll()
         self._pending.register(sock, select.POLLIN)
         self.kept = False
+        self.out_of_turn = False
         self.idle_since = 0.0
 
     def close(self) -> None:
@@ -66,14 +72,12 @@ class Link:
     def exchange(self, request: bytes, expiry: Expiry) -> bytes:
         """Send `request`, return the answer. Raises `ServiceFailure`, or `StaleLink` on a kept link.
 
-        After an exception the link is to be closed; after an answer, when `reusable` is false.
+        The link is to be closed after an exception, and after an answer that came with more (`out_of_turn`).
         """
         reader = AnswerReader()
-        self.reusable = False
         try:
-            # What a service says unasked would be taken for the answer to this request.
             if self.kept and self._pending.poll(0):
-                raise StaleLink
+                self._explain_pending()
             answer = self._exchange(request, reader, expiry)
         except MalformedAnswer as error:
             kind = FailureKind.OVERSIZED if isinstance(error, OversizedAnswer) else FailureKind.MALFORMED
@@ -83,7 +87,7 @@ class Link:
             if self.kept and reader.empty and failure.kind is FailureKind.CLOSED:
                 raise StaleLink from None
             raise failure from None
-        self.reusable = not reader.leftover
+        self.out_of_turn = reader.leftover
         return answer
 
     def _exchange(self, request: bytes, reader: AnswerReader, expiry: Expiry) -> bytes:
@@ -101,6 +105,11 @@ class Link:
             if answer is not None:
                 return answer
             self._arm(expiry.left_s())
+
+    def _explain_pending(self) -> NoReturn:
+        if self._sock.recv(1, socket.MSG_DONTWAIT):
+            raise OutOfTurn
+        raise StaleLink
 
     def _arm(self, seconds: float) -> None:
         if seconds != self._armed_s:

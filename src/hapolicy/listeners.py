@@ -23,6 +23,11 @@ class ListenError(Exception):
     """An address that cannot be listened on; the text says which and why."""
 
 
+def _error(given: str, reason: str | None) -> ListenError:
+    example = "unix:/run/hapolicy/policy.sock" if "unix:" in given else "127.0.0.1:10060"
+    return ListenError(f"{given}: {reason}; right is for example {given.split()[0]} {example}")
+
+
 class FamilyMissing(ListenError):
     """This host lacks the address family of a loopback address."""
 
@@ -55,8 +60,9 @@ class Listening:
     def close(self) -> None:
         """Stop listening, and remove the unix sockets that we made."""
         close_sockets(self._passed)
-        paths = [sock.getsockname() for sock in self._opened if sock.family == socket.AF_UNIX]
-        close_sockets(self._opened)
+        opened, self._opened = self._opened, []
+        paths = [sock.getsockname() for sock in opened if sock.family == socket.AF_UNIX]
+        close_sockets(opened)
         for path in paths:
             _unlink(path)
 
@@ -96,7 +102,7 @@ def _open(option: str, listener: Listener) -> list[socket.socket]:
     try:
         found = socket.getaddrinfo(address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
-        raise ListenError(f"{given}: {error.strerror}") from None
+        raise _error(given, error.strerror) from None
     opened: list[socket.socket] = []
     missing: list[FamilyMissing] = []
     for family, _, _, _, where in found:
@@ -131,9 +137,9 @@ def _open_tcp(family: socket.AddressFamily, where: tuple[object, ...], given: st
 
 
 def _listen_error(error: OSError, given: str, host: str) -> ListenError:
-    loopback = ipaddress.ip_address(host.partition("%")[0]).is_loopback
-    kind = FamilyMissing if loopback and error.errno in _FAMILY_MISSING else ListenError
-    return kind(f"{given}: {error.strerror}")
+    if ipaddress.ip_address(host.partition("%")[0]).is_loopback and error.errno in _FAMILY_MISSING:
+        return FamilyMissing(f"{given}: {error.strerror}")
+    return _error(given, error.strerror)
 
 
 def _open_unix(given: str, path: str, mode: int) -> socket.socket:
@@ -145,7 +151,7 @@ def _open_unix(given: str, path: str, mode: int) -> socket.socket:
         sock.listen(_BACKLOG)
     except OSError as error:
         sock.close()
-        raise ListenError(f"{given}: {error.strerror}") from None
+        raise _error(given, error.strerror) from None
     return sock
 
 
@@ -153,7 +159,7 @@ def _remove_stale(given: str, path: str) -> None:
     """Remove a socket that its daemon left behind; never one that somebody answers on, nor any other file."""
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise ListenError(f"{given}: there is a file of that name, and it is no socket")
+            raise _error(given, "there is a file of that name, and it is no socket")
     except OSError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
@@ -165,7 +171,7 @@ def _remove_stale(given: str, path: str) -> None:
         except OSError:
             pass  # bind() will say what is wrong with it
         else:
-            raise ListenError(f"{given}: another process listens there")
+            raise _error(given, "another process listens there")
 
 
 def _unlink(path: str) -> None:

@@ -11,7 +11,7 @@ from fractions import Fraction
 
 from hapolicy.failure import FailureKind, ServiceFailure
 from hapolicy.health import Gate, Permit
-from hapolicy.link import Expiry, Link, StaleLink, connect
+from hapolicy.link import Expiry, Link, OutOfTurn, StaleLink, connect
 from hapolicy.logs import Event, EventLog, Level
 from hapolicy.resolver import Resolver
 from hapolicy.service import Service
@@ -58,7 +58,7 @@ class Upstream:
         # Kept links, the last used on the right: few of them stay warm. No more than there were requests at
         # once (--max-clients), and not for long. A deque's ends need no lock.
         self._links: deque[Link] = deque()
-        self._retired = False
+        self._keeps_links = True
         self._lock = threading.Lock()  # guards _counters
         self._counters = Counters()
 
@@ -90,7 +90,7 @@ class Upstream:
 
     def retire(self) -> None:
         """No longer wanted: what is in flight ends well, no link is kept."""
-        self._retired = True
+        self._keeps_links = False
         self.drop_idle_links(idle_max_s=0)
 
     def tell(self, events: Iterable[Event], **more: object) -> None:
@@ -189,6 +189,8 @@ class Upstream:
             return self._use(self._links.pop(), request, expiry)
         except IndexError:
             pass  # no kept link
+        except OutOfTurn:
+            self._keep_no_links()
         except StaleLink:
             self.tell([Event(Level.DEBUG, "service.link_stale")])
         return self._use(self._connect(expiry), request, expiry)
@@ -205,12 +207,20 @@ class Upstream:
         except BaseException:
             link.close()
             raise
-        if link.reusable:
+        if link.out_of_turn:
+            link.close()
+            self._keep_no_links()
+        else:
             link.kept = True
             link.idle_since = time.monotonic()
             self._links.append(link)
-            if self._retired:
+            if not self._keeps_links:
                 self.drop_idle_links(idle_max_s=0)
-        else:
-            link.close()
         return answer
+
+    def _keep_no_links(self) -> None:
+        """The service speaks out of turn: only on a link that ends with its answer is that certain to be its answer."""
+        if self._keeps_links:
+            self._keeps_links = False
+            self.tell([Event(Level.WARNING, "service.out_of_turn")])
+        self.drop_idle_links(idle_max_s=0)
