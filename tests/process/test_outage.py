@@ -1,0 +1,151 @@
+"""Services that hang, die and come back under load: nothing lost, nobody kept waiting, no guinea pigs."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.support.client import Load, PolicyClient
+from tests.support.daemon import Daemon
+from tests.support.procs import SLACK_S, wait_until
+from tests.support.sample import Sample
+
+COOLDOWN_S, COOLDOWN_MAX_S = 0.5, 1.0
+COOLDOWN = ["--cooldown", str(COOLDOWN_S), "--cooldown-max", str(COOLDOWN_MAX_S)]
+
+
+def test_a_hung_service_costs_one_timeout_and_comes_back_by_a_probe() -> None:
+    """Must show 2: SIGSTOP under load costs requests in flight one timeout, later ones nothing; SIGCONT heals."""
+    timeout_s = 1.0
+    with (
+        Sample("A") as a,
+        Sample("B") as b,
+        Daemon("-s", a.service(f"::1:{timeout_s}"), "-s", b.service(f"::1:{timeout_s}"), *COOLDOWN) as daemon,
+        Load(daemon.address, 16, pause_s=0.005) as load,
+    ):
+        load.wait_answered(500)
+        a.pause()
+        daemon.wait_event("service.down", service="A", kind="answer_timeout")
+        down = time.monotonic()
+        daemon.wait_event("service.probe_failed", service="A", kind="answer_timeout")
+        load.wait_answered(500)
+        live_failures = len(daemon.events_of("service.failed", service="A"))
+        a.resume()
+        resumed = time.monotonic()
+        up = daemon.wait_event("service.up", service="A")
+        back_s = time.monotonic() - resumed
+        answered_by_a = load.tally.names["A"]
+        wait_until(lambda: load.tally.names["A"] > answered_by_a + 100, "answers of the recovered service")
+        load.check()
+        assert timeout_s <= load.tally.slowest_s() < timeout_s + SLACK_S
+        assert load.tally.slowest_s(since=down) < SLACK_S
+        assert back_s < COOLDOWN_MAX_S * 1.1 + 2
+        assert up["down_s"] >= COOLDOWN_S * 0.9
+        # No live request was the trial: what failed did so before the recovery began, and one a client at most.
+        assert live_failures == len(daemon.events_of("service.failed", service="A")) <= 16
+        assert any(instance.startswith("hapolicy") for instance in a.stats()["instances"])
+        assert [] == daemon.events_of("service.down", service="B") + daemon.events_of("request.defaulted")
+
+
+def test_kill_9_of_one_of_two_services_loses_nothing() -> None:
+    """Must show 3: under 32 busy connections each request gets an answer that is its own, before and after."""
+    with (
+        Sample("A") as a,
+        Sample("B") as b,
+        Daemon("-s", a.service(), "-s", b.service(), *COOLDOWN) as daemon,
+        Load(daemon.address, 32) as load,
+    ):
+        for _ in range(3):
+            load.wait_answered(1000)
+            a.kill()
+            load.wait_answered(1000)
+            downs = len(daemon.events_of("service.down", service="A"))
+            a.start()
+            daemon.wait_event("service.up", nth=downs, service="A")
+        load.wait_answered(1000)
+        load.check()
+        assert [] == daemon.events_of("request.defaulted") + daemon.events_of("service.failed", service="B")
+        assert min(load.tally.names["A"], load.tally.names["B"]) > 500
+        assert load.tally.slowest_s() < 1 + SLACK_S
+
+
+@pytest.mark.parametrize("probe", ["query", "tcp", "off"])
+def test_a_service_recovers_with_every_kind_of_probe(probe: str) -> None:
+    """A service that was stopped and goes on is asked again within its cooldown, with no request unanswered."""
+    timeout_s = 0.3
+    with (
+        Sample("A") as a,
+        Sample("B") as b,
+        Daemon("-s", a.service(f":1:1:{timeout_s}"), "-s", b.service(":2"), "--probe", probe, *COOLDOWN) as daemon,
+        Load(daemon.address, 4, pause_s=0.01) as load,
+    ):
+        load.wait_answered(50)
+        a.pause()
+        daemon.wait_event("service.down", service="A")
+        a.resume()
+        resumed = time.monotonic()
+        daemon.wait_event("service.up", service="A")
+        before = load.tally.names["A"]
+        wait_until(lambda: load.tally.names["A"] > before + 20, "answers of the recovered service")
+        assert time.monotonic() - resumed < COOLDOWN_MAX_S * 1.1 + 2
+        load.check()
+        instances = a.stats()["instances"]
+        assert (probe == "query") == any(name.startswith("hapolicy") for name in instances)
+
+
+def test_with_probe_off_one_live_request_is_the_trial() -> None:
+    """One request waits for a service that still hangs; the others go to the next one at once."""
+    timeout_s = 1.0
+    with (
+        Sample("A", "--fault", "hang") as a,
+        Sample("B") as b,
+        Daemon(
+            *("-s", a.service(f":1:1:{timeout_s}"), "-s", b.service(":2"), "--fail-max", "1"),
+            *("--probe", "off", "--cooldown", "0.3", "--cooldown-max", "60"),
+        ) as daemon,
+    ):
+        with PolicyClient(daemon.address) as client:
+            client.ask()
+        daemon.wait_event("service.down", service="A")
+        with Load(daemon.address, 8, pause_s=0.01) as load:
+            failed = daemon.wait_event("service.probe_failed", service="A")
+        assert "answer_timeout" == failed["kind"]
+        assert 0.54 <= failed["cooldown_s"] <= 0.66
+        load.check()
+        assert 1 == sum(wait_s >= timeout_s for _, wait_s in load.tally.waits)
+
+
+def test_cooldown_grows_up_to_its_limit() -> None:
+    """Each failed probe doubles the cooldown, within a tenth, to --cooldown-max at most; an idle daemon probes too."""
+    with (
+        Sample("A") as a,
+        Daemon("-s", a.service(), "--fail-max", "1", "--cooldown", "0.2", "--cooldown-max", "1") as d,
+    ):
+        with PolicyClient(d.address) as client:
+            a.fault("refuse")
+            client.ask()
+        cooldowns = [d.wait_event("service.down", service="A")["cooldown_s"]]
+        cooldowns += [d.wait_event("service.probe_failed", nth=nth, service="A")["cooldown_s"] for nth in range(1, 5)]
+        for expected, cooldown_s in zip([0.2, 0.4, 0.8, 1.0, 1.0], cooldowns, strict=True):
+            assert 0.9 * expected <= cooldown_s <= 1.1 * expected
+        a.fault("none")
+        d.wait_event("service.up", service="A")
+
+
+def test_a_hung_probe_delays_no_other_service() -> None:
+    """While the probe of one service hangs, another service is found well again."""
+    fields = "::1:5"
+    with (
+        Sample("A", "--fault", "refuse") as a,
+        Sample("B", "--fault", "refuse") as b,
+        Daemon("-s", a.service(fields), "-s", b.service(fields), "--fail-max", "1", *COOLDOWN) as daemon,
+    ):
+        with PolicyClient(daemon.address) as client:
+            client.ask()
+        for name in ("A", "B"):
+            daemon.wait_event("service.down", service=name)
+        a.fault("hang")
+        wait_until(lambda: a.stats()["requests"], "a probe at the hung service")
+        b.fault("none")
+        daemon.wait_event("service.up", service="B", timeout_s=COOLDOWN_MAX_S * 1.1 + 2)

@@ -1,0 +1,225 @@
+"""What a user sees of the command line before any mail flows: refusals, argument files, --check, --version."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.client import PolicyClient
+from tests.support.daemon import Daemon
+from tests.support.procs import hapolicy
+from tests.support.sample import Sample
+
+SERVICE = ["-s", "A=127.0.0.1:10023"]
+USAGE, CONFIG = 64, 78
+
+BAD_USAGE = [
+    # argument that must be named, command line
+    ("-s", ["-s"]),
+    ("-s", ["-s", "127.0.0.1:10023"]),
+    ("-s", ["-s", "=127.0.0.1:10023"]),
+    ("-s", ["-s", "A B=127.0.0.1:10023"]),
+    ("-s", ["-s", "A="]),
+    ("-s", ["-s", "A=127.0.0.1"]),
+    ("-s", ["-s", "A=127.0.0.1:"]),
+    ("-s", ["-s", "A=:10023"]),
+    ("-s", ["-s", "A=127.0.0.1:0"]),
+    ("-s", ["-s", "A=127.0.0.1:65536"]),
+    ("-s", ["-s", "A=127.0.0.1:smtp"]),
+    ("-s", ["-s", "A=127.0.0.300:10023"]),
+    ("-s", ["-s", "A=::1:10023"]),
+    ("-s", ["-s", "A=[::1:10023"]),
+    ("-s", ["-s", "A=[::g]:10023"]),
+    ("-s", ["-s", "A=a_b c:10023"]),
+    ("-s", ["-s", "A=unix:"]),
+    ("-s", ["-s", "A=unix:run/grey"]),
+    ("-s", ["-s", f"A=unix:/{'x' * 200}"]),
+    ("-s", ["-s", "A=127.0.0.1:10023:high"]),
+    ("-s", ["-s", "A=127.0.0.1:10023:1.5"]),
+    ("-s", ["-s", "A=127.0.0.1:10023:10:0"]),
+    ("-s", ["-s", "A=127.0.0.1:10023:10:-1"]),
+    ("-s", ["-s", "A=127.0.0.1:10023:10:nan"]),
+    ("-s", ["-s", "A=127.0.0.1:10023:10:1:0"]),
+    ("-s", ["-s", "A=127.0.0.1:10023:10:1:inf"]),
+    ("-s", ["-s", "A=127.0.0.1:10023:10:1:30:more"]),
+    ("-d", [*SERVICE, "-d", ""]),
+    ("-d", [*SERVICE, "-d", "   "]),
+    ("-d", [*SERVICE, "-d", "reject\x07"]),
+    ("-d", [*SERVICE, "-d", "reject\naction=ok"]),
+    ("-d", [*SERVICE, "-d", "reject \udcff"]),
+    ("--listen", [*SERVICE, "--listen", "127.0.0.1"]),
+    ("--listen", [*SERVICE, "--listen", "127.0.0.1:99999"]),
+    ("--listen", [*SERVICE, "--listen", "unix:relative"]),
+    ("--listen", [*SERVICE, "--listen", "unix:/tmp/sock:rw"]),
+    ("--listen", [*SERVICE, "--listen", "unix:/tmp/sock:8888"]),
+    ("--allow", [*SERVICE, "--allow", "somewhere"]),
+    ("--allow", [*SERVICE, "--allow", "192.0.2.1/33"]),
+    ("--fail-max", [*SERVICE, "--fail-max", "0"]),
+    ("--fail-max", [*SERVICE, "--fail-max", "three"]),
+    ("--cooldown", [*SERVICE, "--cooldown", "-1"]),
+    ("--cooldown", [*SERVICE, "--cooldown", "soon"]),
+    ("--cooldown-max", [*SERVICE, "--cooldown-max", "nan"]),
+    ("--probe", [*SERVICE, "--probe", "icmp"]),
+    ("--connect-timeout", [*SERVICE, "--connect-timeout", "0"]),
+    ("--deadline", [*SERVICE, "--deadline", "0"]),
+    ("--max-clients", [*SERVICE, "--max-clients", "0"]),
+    ("--drain", [*SERVICE, "--drain", "-5"]),
+    ("--log", [*SERVICE, "--log", "mail"]),
+    ("--nonsense", [*SERVICE, "--nonsense"]),
+    ("word", [*SERVICE, "word"]),
+]
+
+
+# Each argument alone is right, together they are not.
+BAD_CONFIGURATION = [
+    ("-s", []),
+    ("-s", [*SERVICE, "-s", "A=127.0.0.1:10024"]),
+    ("--allow", [*SERVICE, "--listen", "0.0.0.0:0"]),
+    ("--allow", [*SERVICE, "--listen", "[::]:0"]),
+    ("--allow", [*SERVICE, "--listen", ":0"]),
+    ("--allow", [*SERVICE, "--listen", "192.0.2.1:10060"]),
+]
+
+
+def command_line(value: str | list[str]) -> str:
+    """A short name for a test."""
+    return ascii(" ".join(value)[-30:]) if isinstance(value, list) else ""
+
+
+def check_refusal(done: subprocess.CompletedProcess[str], statuses: set[int], named: str) -> None:
+    """One line on stderr that names the argument and shows a right one, and nothing else."""
+    lines = done.stderr.splitlines()
+    assert ("", 1) == (done.stdout, len(lines)), done
+    assert done.returncode in statuses, done
+    assert named in lines[0]
+    assert "Traceback" not in lines[0]
+    assert "for example" in lines[0] or "--help" in lines[0], lines[0]
+    assert lines[0].isprintable(), lines[0]
+
+
+@pytest.mark.parametrize(("named", "arguments"), BAD_USAGE, ids=command_line)
+def test_bad_usage_is_refused_in_one_line(named: str, arguments: list[str]) -> None:
+    """Whatever is wrong on the command line ends with 64, the argument named and a right one shown."""
+    check_refusal(hapolicy(*arguments), {USAGE}, named)
+
+
+@pytest.mark.parametrize(("named", "arguments"), BAD_CONFIGURATION, ids=command_line)
+def test_bad_configuration_is_refused_in_one_line(named: str, arguments: list[str]) -> None:
+    """No service, one name for two, a listener that is open to the world without --allow: 78."""
+    check_refusal(hapolicy(*arguments), {CONFIG}, named)
+
+
+def test_a_port_in_use_cannot_be_bound() -> None:
+    """An address that another program has ends with 78, named."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = hapolicy(*SERVICE, "--listen", address, "--log", "stderr")
+    check_refusal(done, {CONFIG}, address)
+
+
+@pytest.mark.parametrize("there", ["a live socket", "a file", "a folder", "no parent"])
+def test_a_unix_path_in_use_cannot_be_bound(tmp_path: Path, there: str) -> None:
+    """A path where something else is ends with 78, and what is there stays as it was."""
+    path = tmp_path / "sock"
+    with socket.socket(socket.AF_UNIX) as live:
+        if there == "a live socket":
+            live.bind(str(path))
+            live.listen()
+        elif there == "a file":
+            path.write_text("precious")
+        elif there == "a folder":
+            path.mkdir()
+        else:
+            path = tmp_path / "missing" / "sock"
+        done = hapolicy(*SERVICE, "--listen", f"unix:{path}", "--log", "stderr")
+        check_refusal(done, {CONFIG}, str(path))
+        if there == "a live socket":
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(path))
+        elif there == "a file":
+            assert "precious" == path.read_text()
+
+
+def test_argument_files(tmp_path: Path) -> None:
+    """@FILE holds arguments as a shell would split them, with comments; several files and options mix."""
+    with Sample("A") as a, Sample("B") as b:
+        first, second = tmp_path / "first", tmp_path / "second"
+        first.write_text(f"# two services\n-s {a.service(':9')}   -l # and the request log\n\n-d 'REJECT not # now'\n")
+        second.write_text(f'-s "{b.service(":10")}"\n')
+        with (
+            Daemon(f"@{first}", "--fail-max", "1", f"@{second}") as daemon,
+            PolicyClient(daemon.address) as client,
+        ):
+            assert "DUNNO A i1" == client.ask(instance="i1")
+            daemon.wait_event("request.answered", service="A")
+            a.fault("reset")
+            assert "DUNNO B i2" == client.ask(instance="i2")
+            b.fault("reset")
+            assert "REJECT not # now" == client.ask()
+
+
+@pytest.mark.parametrize("content", [None, "-s 'A=127.0.0.1:10023", "-s A=127.0.0.1:0", "\0", b"\xff\xfe-s"])
+def test_bad_argument_file_is_refused(tmp_path: Path, content: str | bytes | None) -> None:
+    """A file that is missing or holds nonsense is refused in one line that names it or the argument."""
+    path = tmp_path / "arguments"
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    named = "-s" if content == "-s A=127.0.0.1:0" else str(path)
+    check_refusal(hapolicy(f"@{path}"), {USAGE, CONFIG}, named)
+
+
+def test_check_prints_what_would_run() -> None:
+    """--check names the services and listeners and ends with 0, without binding anything."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = hapolicy("--check", "-s", "A=127.0.0.1:10023:9:2:1.5", "-s", "B=unix:/run/b", "--listen", address)
+    assert (0, "") == (done.returncode, done.stderr)
+    for expected in (address, "127.0.0.1:10023, prio 9, weight 2, timeout 1.5 s", "unix:/run/b", "dunno"):
+        assert expected in done.stdout
+
+
+def test_check_finds_what_is_wrong() -> None:
+    """--check refuses what a start would refuse."""
+    check_refusal(hapolicy("--check", "-s", "A=127.0.0.1:0"), {USAGE}, "-s")
+
+
+def test_version_and_help() -> None:
+    """--version and --help print to stdout and end with 0; they need no service."""
+    version = hapolicy("--version")
+    assert (0, "", True) == (version.returncode, version.stderr, "2.0.0" in version.stdout)
+    text = hapolicy("--help")
+    assert (0, "") == (text.returncode, text.stderr)
+    for option in (
+        "--service",
+        "--default",
+        "--listen",
+        "--stdio",
+        "--allow",
+        "--probe",
+        "--drain",
+        "--check",
+    ):
+        assert option in text.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "argument"),
+    [
+        ([*SERVICE, "-d", "greylist"], "-d"),
+        (["-s", "A=127.0.0.1:10023:1:1:60", "-s", "B=127.0.0.1:10024:1:1:60"], "--deadline"),
+    ],
+)
+def test_doubtful_arguments_are_warned_about(arguments: list[str], argument: str) -> None:
+    """What may be right but looks wrong is an event, not an end."""
+    with Daemon(*arguments) as daemon:
+        assert argument in daemon.wait_event("config.warning")["argument"]
+
+
+def test_old_command_line_with_empty_fields() -> None:
+    """1.00's `name=ip:port:::` takes the defaults, and an upper-case default action is passed on as written."""
+    done = hapolicy("--check", "-s", "GREY1=127.0.0.1:10023:::", "-d", "DUNNO", "-l", "-v")
+    assert (0, "") == (done.returncode, done.stderr)
+    assert "GREY1 at 127.0.0.1:10023, prio 10, weight 1, timeout 30 s" in done.stdout
