@@ -76,6 +76,7 @@ def settings_from(options: argparse.Namespace, *, stdin_is_client: bool) -> Sett
         deadline_s=options.deadline,
         max_clients=options.max_clients,
         drain_s=options.drain,
+        cpu=options.cpu,
         log_requests=options.logging or options.verbose,
         log_level=Level.DEBUG if options.verbose else Level.INFO,
         log_sink=LogSink.STDOUT if options.stdout else LogSink(options.log),

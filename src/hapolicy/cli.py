@@ -8,7 +8,7 @@ import syslog
 from collections.abc import Callable, Sequence
 
 from hapolicy.arguments import parse, settings_from
-from hapolicy.daemon import Daemon, block_signals
+from hapolicy.daemon import Daemon, block_signals, stay_on_processor
 from hapolicy.listeners import ListenError
 from hapolicy.logs import EventLog
 from hapolicy.options import UsageError, printable
@@ -37,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(settings: Settings, read_settings: Callable[[], Settings]) -> None:
     block_signals()
+    if not settings.stdio:
+        stay_on_processor(settings.cpu)
     log = EventLog(lambda: open_sink(settings.log_sink, stdio=settings.stdio), settings.log_level)
     if settings.stdio:
         serve_stdio(settings, log)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import os
 import re
 from typing import NoReturn, Self
 
@@ -28,6 +29,7 @@ EXAMPLES = {
     "--deadline": "--deadline 90",
     "--max-clients": "--max-clients 1000",
     "--drain": "--drain 30",
+    "--cpu": "--cpu auto",
     "--log": "--log auto",
     "@FILE": "@/etc/hapolicy/hapolicy.args",
 }
@@ -115,6 +117,8 @@ def parser() -> argparse.ArgumentParser:
     add("--max-clients", type=_count, default=defaults.max_clients, metavar="N", help=text)
     text = "how long requests in flight may take after SIGTERM (%(default)g)"
     add("--drain", type=_seconds_or_0, default=defaults.drain_s, metavar="SECONDS", help=text)
+    text = "the processor to stay on: auto picks one, off leaves it to the kernel (%(default)s)"
+    add("--cpu", type=_cpu, default=defaults.cpu, metavar="auto|off|N", help=text)
     add("--log", choices=[sink.value for sink in LogSink], default="auto", help="where events go (%(default)s)")
     add("--check", action="store_true", help="say what would run, and exit")
     add("--version", action="version", version=f"hapolicy {hapolicy.__version__}")
@@ -185,6 +189,13 @@ def _network(text: str) -> Network:
         return ipaddress.ip_network(text)
     except ValueError as error:
         raise _BadValue(text, f"not a network: {error}") from None
+
+
+def _cpu(text: str) -> str:
+    if text in ("auto", "off") or (text.isascii() and text.isdigit() and int(text[:9]) in os.sched_getaffinity(0)):
+        return text
+    allowed = ", ".join(map(str, sorted(os.sched_getaffinity(0))))
+    raise _BadValue(text, f"neither auto nor off nor a processor that hapolicy may use (one of {allowed})")
 
 
 def _count(text: str) -> int:

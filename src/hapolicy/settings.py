@@ -74,6 +74,7 @@ class Settings:
     deadline_s: float = 90.0  # below smtpd_policy_service_timeout (100 s), so Postfix always gets an answer
     max_clients: int = 1000  # ten times default_process_limit (100), one client an smtpd process
     drain_s: float = 30.0
+    cpu: str = "auto"  # "auto", "off", or the number of a processor
     log_requests: bool = False
     log_sink: LogSink = LogSink.AUTO
     log_level: Level = Level.INFO
