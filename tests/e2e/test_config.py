@@ -1,0 +1,69 @@
+"""The example files in ``config/`` do what they say: a real Postfix and hapolicy itself run with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.need import free_port
+from tests.e2e.postfix import Postfix
+from tests.e2e.smtp import ask_recipient
+from tests.e2e.spawnable import spawnable_hapolicy
+from tests.support.daemon import Daemon
+from tests.support.procs import hapolicy
+from tests.support.sample import Sample
+
+CONFIG = Path(__file__).parents[2] / "config"
+EXAMPLE_ADDRESS = "127.0.0.1:10060"
+EXAMPLE_COMMAND = "/usr/bin/hapolicy -l -s GREY1=10.0.0.1:10031:10 -s GREY2=10.0.0.2:10031:10"
+ANSWER = "REJECT {name} was asked"
+
+
+def parts(name: str, **replaced: str) -> tuple[str, str]:
+    """The main.cf and the master.cf part of an example file, with the addresses of this test in them."""
+    text = (CONFIG / name).read_text()
+    for old, new in replaced.items():
+        text = text.replace(old, new)
+    main, marker, master = text.partition("# ---- master.cf ----\n")
+    assert marker
+    return main, master
+
+
+@pytest.fixture
+def address() -> str:
+    """A free address to stand for the example's."""
+    return f"127.0.0.1:{free_port()}"
+
+
+def test_daemon_example_asks_hapolicy_and_passes_mail_when_it_is_gone(folder: Path, address: str) -> None:
+    """With postfix-daemon.cf in main.cf hapolicy decides; mail still flows once it is stopped."""
+    postfix = Postfix(folder)
+    main, master = parts("postfix-daemon.cf", **{EXAMPLE_ADDRESS: address})
+    postfix.add_text(main, master)
+    port = postfix.add_smtpd()
+    with postfix:
+        with Sample("A", "--answer", ANSWER) as service, Daemon("--listen", address, "-s", service.service()):
+            assert "A was asked" in ask_recipient(port).text
+        assert 250 == ask_recipient(port).code
+
+
+def test_spawn_example_starts_hapolicy(folder: Path, address: str) -> None:
+    """With both parts of postfix-spawn.cf Postfix starts hapolicy itself, here the installed one."""
+    postfix = Postfix(folder)
+    with Sample("GREY1", "--answer", ANSWER) as service:
+        command = " ".join([*spawnable_hapolicy(folder), "-l", "-s", service.service(":10")])
+        main, master = parts("postfix-spawn.cf", **{EXAMPLE_ADDRESS: address, EXAMPLE_COMMAND: command})
+        assert command in master
+        postfix.add_text(main, master)
+        port = postfix.add_smtpd()
+        with postfix:
+            assert "GREY1 was asked" in ask_recipient(port).text
+            assert [] == postfix.warnings()
+
+
+def test_example_arguments_pass_the_check() -> None:
+    """``hapolicy --check @hapolicy.args`` accepts the example without a warning."""
+    checked = hapolicy("--check", f"@{CONFIG / 'hapolicy.args'}")
+    assert (0, "") == (checked.returncode, checked.stderr)
+    assert ["GREY1", "GREY2", "SPARE"] == [name for name in ("GREY1", "GREY2", "SPARE") if name in checked.stdout]
