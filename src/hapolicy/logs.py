@@ -105,7 +105,7 @@ class EventLog:
             written_at, level, name, fields = queued
             try:
                 logger.log(level, name, time=written_at, fields=fields() if callable(fields) else fields)
-            except OSError:
+            except Exception:  # noqa: BLE001 - whatever is wrong with one event, the next is to be written
                 self._count_dropped()
             else:
                 self._report_dropped(logger)

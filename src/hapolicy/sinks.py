@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -81,7 +82,10 @@ def open_sink(wanted: LogSink, *, stdio: bool) -> Sink:
     if wanted is LogSink.AUTO:
         wanted = _best_sink()
     if wanted is LogSink.JOURNAL:
-        return JournalSink()
+        # Without cysystemd (no wheel for this processor, say) a log elsewhere is better than none.
+        with contextlib.suppress(ImportError, OSError):
+            return JournalSink()
+        wanted = LogSink.SYSLOG if os.path.exists(_SYSLOG_SOCKET) else LogSink.STDERR
     if wanted is LogSink.SYSLOG:
         return SyslogSink()
     descriptor = 1 if wanted is LogSink.STDOUT and not stdio else 2

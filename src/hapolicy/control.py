@@ -1,0 +1,297 @@
+"""The control socket's side of the house: who may give orders, what orders there are, who carries them out.
+
+`orders` tells how a line looks. The commands, with their further fields and what the result holds:
+
+=========================================  =====================================================================
+``status``                                 all of `operations.Status`
+``drain`` ``ready`` ``trip`` ``reset``,    ``service``, ``state``, ``in_flight``: the service as it is now
+``service``
+``log-level``, ``level``                   ``level``: debug, info, warning or error, until the next reload
+``reload``                                 ``services``: the names there are now
+``query``, ``attributes``[, ``service``]   ``action``, ``service`` (null: the default action), ``took_ms``
+=========================================  =====================================================================
+
+Root, the daemon's own user, and members of the group that the socket's file has get in (`peer`). A line that is no
+order gets an error, and the next one is read; one that is too long ends the conversation. Lines, conversations and
+silences are bounded, so whoever gets in can waste their own time only.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import socketserver
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hapolicy.failure import ServiceFailure
+from hapolicy.logs import VALUE_MAX_CHARACTERS, EventLog, Level
+from hapolicy.operations import Operations, UnknownService
+from hapolicy.orders import (
+    ORDER_MAX_BYTES,
+    Code,
+    Order,
+    OrderError,
+    error_line,
+    order_of,
+    request_of,
+    result_line,
+)
+from hapolicy.peer import Peer, group_of, may_order, peer_of
+from hapolicy.settings import SettingsError
+
+# A few operators, their scripts, and a --watch or two on every screen.
+CLIENTS_MAX = 16
+
+# For a whole order, counted from the last reply. hapolicyctl sends at once; a person with nc may think for a while.
+IDLE_MAX_S = 60.0
+
+# How long a reply may wait for its reader.
+_SEND_MAX_S = 10.0
+
+_RECEIVE_BYTES = 65_536
+
+# After accept() failed for want of descriptors: asking again at once would burn the processor.
+_ACCEPT_PAUSE_S = 0.1
+
+# How long shutdown() may go unnoticed.
+_POLL_S = 0.25
+
+Result = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Command:
+    """What a command does, which fields it must have and which it may have; whether it changes anything."""
+
+    do: Callable[[Operations, Mapping[str, Any]], Result]
+    required: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    changes: bool = True
+
+    def check(self, arguments: Mapping[str, Any]) -> None:
+        """Raise `OrderError` unless the fields are those that are wanted."""
+        missing = [name for name in self.required if name not in arguments]
+        unknown = [name for name in arguments if name not in self.required + self.optional]
+        if missing or unknown:
+            fault, names = ("field missing", missing) if missing else ("unknown field", unknown)
+            raise OrderError(Code.MALFORMED, f"{fault}: {', '.join(names)}")
+
+
+def _on_service(act: Callable[[Operations, str], None]) -> _Command:
+    def do(operations: Operations, arguments: Mapping[str, Any]) -> Result:
+        name = _text(arguments, "service")
+        act(operations, name)
+        for service in operations.status().services:
+            if service.name == name:
+                return {"service": name, "state": service.state, "in_flight": service.in_flight}
+        raise OrderError(Code.REFUSED, f"service {name!r} has just gone: a reload")
+
+    return _Command(do, required=("service",))
+
+
+def _status(operations: Operations, _: Mapping[str, Any]) -> Result:
+    return operations.status().as_dict()
+
+
+def _log_level(operations: Operations, arguments: Mapping[str, Any]) -> Result:
+    name = _text(arguments, "level")
+    if name.upper() not in Level.__members__:
+        known = ", ".join(level.name.lower() for level in Level)
+        raise OrderError(Code.REFUSED, f"no log level {name!r}; there are: {known}")
+    operations.set_log_level(Level[name.upper()])
+    return {"level": name.lower()}
+
+
+def _reload(operations: Operations, _: Mapping[str, Any]) -> Result:
+    try:
+        operations.reload()
+    except TimeoutError:
+        raise OrderError(
+            Code.REFUSED, "no reload yet: the daemon is stopping, or its files take long to read"
+        ) from None
+    return {"services": [service.name for service in operations.status().services]}
+
+
+def _query(operations: Operations, arguments: Mapping[str, Any]) -> Result:
+    request = request_of(arguments["attributes"])
+    name = _text(arguments, "service") if "service" in arguments else None
+    try:
+        answered = operations.query(request, name)
+    except ServiceFailure as failure:
+        raise OrderError(Code.UNAVAILABLE, f"{name}: {failure}") from None
+    return {"action": answered.action, "service": answered.service, "took_ms": answered.took_ms}
+
+
+def _text(arguments: Mapping[str, Any], name: str) -> str:
+    value = arguments[name]
+    if not isinstance(value, str):
+        raise OrderError(Code.MALFORMED, f'"{name}" is to be a string')
+    return value
+
+
+COMMANDS = {
+    "status": _Command(_status, changes=False),
+    "drain": _on_service(Operations.drain),
+    "ready": _on_service(Operations.ready),
+    "trip": _on_service(Operations.trip),
+    "reset": _on_service(Operations.reset),
+    "log-level": _Command(_log_level, required=("level",)),
+    "reload": _Command(_reload),
+    "query": _Command(_query, required=("attributes",), optional=("service",), changes=False),
+}
+
+
+class ControlServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
+    """Takes orders on one listening unix socket that somebody else has opened, each client on a thread of its own."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, listening: socket.socket, operations: Operations, log: EventLog) -> None:
+        socketserver.BaseServer.__init__(self, listening.getsockname(), _Conversation)
+        listening.setblocking(False)  # who was gone again before accept() must not block it
+        self.socket = listening
+        self.operations = operations
+        self.log = log
+        self._places = threading.BoundedSemaphore(CLIENTS_MAX)
+
+    def start(self) -> None:
+        """Begin to accept, on a thread of its own."""
+        threading.Thread(target=self.serve_forever, args=(_POLL_S,), name="control", daemon=True).start()
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept one client."""
+        try:
+            return self.socket.accept()
+        except OSError as error:
+            if not isinstance(error, BlockingIOError):
+                time.sleep(_ACCEPT_PAUSE_S)
+            raise
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Whether this client may give orders and there is room for it; who may not is told so."""
+        try:
+            peer = peer_of(request)
+        except OSError:
+            return False
+        try:
+            self._admit(peer)
+        except OrderError as error:
+            self.log.emit(Level.WARNING, "control.rejected", uid=peer.uid, pid=peer.pid, reason=str(error))
+            _tell_and_leave(request, error)
+            return False
+        return True
+
+    def _admit(self, peer: Peer) -> None:
+        """Give `peer` a place. Raises `OrderError`."""
+        if not may_order(peer, os.geteuid(), group_of(self.socket)):
+            text = f"uid {peer.uid} may not: only root, the daemon's user, and the group of the control socket"
+            raise OrderError(Code.DENIED, text)
+        if not self._places.acquire(blocking=False):
+            raise OrderError(Code.BUSY, f"{CLIENTS_MAX} others are connected, which is the limit")
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Start the client's thread."""
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no more threads
+            self._places.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve one client, on its thread."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def shutdown_request(self, request: Any) -> None:
+        """Part with a client."""
+        request.close()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A fault of ours: say it, go on."""
+        self.log.emit(Level.ERROR, "daemon.error", error=traceback.format_exc()[-VALUE_MAX_CHARACTERS:])
+
+
+class _Conversation(socketserver.BaseRequestHandler):
+    """One client: orders and replies, until it ends or is silent for too long."""
+
+    request: socket.socket
+    server: ControlServer
+
+    def handle(self) -> None:
+        """Reply to each line. Raises nothing that a client could cause."""
+        self._buffer = b""
+        try:
+            while (line := self._next_line()) is not None:
+                self._send(self._reply(line))
+        except OrderError as error:
+            _tell_and_leave(self.request, error)
+        except OSError:
+            pass  # gone, or it does not read
+
+    def _next_line(self) -> bytes | None:
+        """The next line, None when the client has ended or is silent. Raises `OrderError` where no line can follow."""
+        complete_by = time.monotonic() + IDLE_MAX_S
+        while b"\n" not in self._buffer:
+            if len(self._buffer) > ORDER_MAX_BYTES:
+                raise OrderError(Code.MALFORMED, f"longer than {ORDER_MAX_BYTES} bytes")
+            data = self._receive(complete_by - time.monotonic())
+            if data:
+                self._buffer += data
+            elif self._buffer:
+                raise OrderError(Code.MALFORMED, "cut off: a newline ends an order")
+            else:
+                return None
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line
+
+    def _receive(self, timeout_s: float) -> bytes:
+        if timeout_s <= 0:
+            return b""
+        self.request.settimeout(timeout_s)
+        try:
+            return self.request.recv(_RECEIVE_BYTES)
+        except TimeoutError:
+            return b""
+
+    def _send(self, reply: bytes) -> None:
+        self.request.settimeout(_SEND_MAX_S)
+        self.request.sendall(reply)
+
+    def _reply(self, line: bytes) -> bytes:
+        try:
+            return result_line(self._carry_out(order_of(line)))
+        except OrderError as error:
+            return error_line(error)
+        except (UnknownService, SettingsError) as error:
+            return error_line(OrderError(Code.REFUSED, str(error)))
+        except Exception:  # noqa: BLE001 - the outermost guard
+            self.server.handle_error(self.request, None)
+            return error_line(OrderError(Code.INTERNAL, "a fault of the daemon's; its log tells more"))
+
+    def _carry_out(self, order: Order) -> Result:
+        command = COMMANDS.get(order.command)
+        if command is None:
+            raise OrderError(Code.MALFORMED, f"no command {order.command!r}; there are: {', '.join(COMMANDS)}")
+        command.check(order.arguments)
+        if command.changes:
+            peer = peer_of(self.request)
+            words = " ".join(map(str, [order.command, *order.arguments.values()]))
+            self.server.log.emit(Level.INFO, "control.ordered", command=words, uid=peer.uid, pid=peer.pid)
+        return command.do(self.server.operations, order.arguments)
+
+
+def _tell_and_leave(request: socket.socket, error: OrderError) -> None:
+    """A last word, which must not hold up anyone."""
+    try:
+        request.setblocking(False)
+        request.send(error_line(error))
+    except OSError:
+        pass
