@@ -13,6 +13,7 @@ from dataclasses import dataclass
 UNIX_PATH_MAX_BYTES = 107
 
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
+_ZONE = re.compile(r"[A-Za-z0-9._-]{1,15}")  # an interface name, netdevice(7)
 _NUMBERS_AND_DOTS = re.compile(r"[0-9.]+")
 
 
@@ -63,7 +64,9 @@ def split_address(text: str) -> tuple[tuple[str, str], list[str]]:
         fields = [host + "]", *rest[1:].split(":")]
     else:
         fields = text.split(":")
-        if text.count("::") and _is_ip(text.rpartition(":")[0]):
+        # A name such as db:25::5 reads like the beginning of an IPv6 address; one with a port is none.
+        before = text.rpartition(":")[0]
+        if ":" in before and _is_ip(before) and not fields[1].isdigit():
             raise AddressError("an IPv6 address needs brackets around it")
     if len(fields) < 2 or not fields[1]:
         raise AddressError("no path after 'unix:'" if fields[0] == "unix" else "no port")
@@ -83,15 +86,20 @@ def parse_address(host: str, port: str, lowest_port: int = 1) -> Address:
 def _port(text: str, lowest: int) -> int:
     if not text.isascii() or not text.isdigit():
         raise AddressError(f"port {text!r} is not a number")
-    if not lowest <= int(text[:9]) <= 65535:
+    digits = text.lstrip("0") or "0"
+    if len(digits) > 5 or not lowest <= int(digits) <= 65535:
         raise AddressError(f"port {text} is not between {lowest} and 65535")
-    return int(text)
+    return int(digits)
 
 
 def _checked_path(path: str) -> str:
     if not path.startswith("/"):
         raise AddressError(f"socket path {path!r} does not begin with '/'")
-    if "\0" in path or len(path.encode()) > UNIX_PATH_MAX_BYTES:
+    if "\0" in path:
+        raise AddressError("NUL in the socket path")
+    if not path.isprintable():
+        raise AddressError("the socket path holds what cannot be printed")
+    if len(path.encode()) > UNIX_PATH_MAX_BYTES:
         raise AddressError(f"socket path longer than {UNIX_PATH_MAX_BYTES} bytes")
     return path
 
@@ -99,10 +107,10 @@ def _checked_path(path: str) -> str:
 def _checked_host(text: str) -> str:
     if text.startswith("["):
         host = text[1:-1]
-        try:
-            return str(ipaddress.IPv6Address(host))
-        except ValueError:
-            raise AddressError(f"{host!r} in brackets is no IPv6 address") from None
+        _, zone_mark, zone = host.partition("%")
+        if not _is_ip(host) or ":" not in host or (zone_mark and not _ZONE.fullmatch(zone)):
+            raise AddressError(f"{host!r} in brackets is no IPv6 address")
+        return str(ipaddress.IPv6Address(host))
     if _is_ip(text) or text == "":
         return text
     if _NUMBERS_AND_DOTS.fullmatch(text):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
-import itertools
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -25,6 +24,7 @@ _ACTIONS = re.compile(
     r"|[0-9]+|permit(_.*)?|reject_.*|check_.*|warn_if_reject|sleep",
     re.IGNORECASE,
 )
+_WORD = re.compile(r"""(?:[^\s"'\\]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')+(?=\s|$)""")
 _POSTFIX_TIMEOUT_S = 100  # smtpd_policy_service_timeout
 
 
@@ -163,14 +163,16 @@ def _read_file(path: str) -> list[str]:
 
 
 def _words(line: str) -> Iterator[str]:
-    """The words of a line as a shell would split it, up to a word that begins with '#'.
+    """The words of a line as a shell would split it, up to an unquoted '#' at the beginning of a word.
 
-    shlex's own comments begin within a word too, which no shell does.
+    Not shlex alone: to it a '#' within a word begins a comment too, and a quote in a comment opens one.
     """
-    lexer = shlex.shlex(line, posix=True)
-    lexer.whitespace_split = True
-    lexer.commenters = ""
-    return itertools.takewhile(lambda word: not word.startswith("#"), lexer)
+    rest = line.lstrip()
+    while rest and not rest.startswith("#"):
+        word = _WORD.match(rest)
+        end = word.end() if word else len(rest)
+        yield from shlex.split(rest[:end])  # raises ValueError for a quote that is not closed
+        rest = rest[end:].lstrip()
 
 
 def _where(arguments: Sequence[str], option: str) -> str:

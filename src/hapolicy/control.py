@@ -23,13 +23,12 @@ import socket
 import socketserver
 import threading
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from hapolicy.failure import ServiceFailure
-from hapolicy.logs import VALUE_MAX_CHARACTERS, EventLog, Level
+from hapolicy.logs import EventLog, Level
 from hapolicy.operations import Operations, UnknownService
 from hapolicy.orders import (
     ORDER_MAX_BYTES,
@@ -216,7 +215,7 @@ class ControlServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A fault of ours: say it, go on."""
-        self.log.emit(Level.ERROR, "daemon.error", error=traceback.format_exc()[-VALUE_MAX_CHARACTERS:])
+        self.log.fault()
 
 
 class _Conversation(socketserver.BaseRequestHandler):

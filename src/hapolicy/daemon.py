@@ -9,7 +9,6 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
@@ -222,8 +221,7 @@ class Daemon:
         )
 
     def _log_uncaught(self, caught: Any) -> None:
-        lines = traceback.format_exception(caught.exc_type, caught.exc_value, caught.exc_traceback)
-        self._log.emit(Level.ERROR, "daemon.error", error="".join(lines)[-2000:])
+        self._log.fault(caught.exc_value)
 
 
 def tell_warnings(settings: Settings, log: EventLog) -> None:

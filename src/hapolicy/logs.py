@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import enum
 import queue
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -78,6 +80,11 @@ class EventLog:
             self._count_dropped()
         else:
             self._queue.put((time.time(), level, name, fields))
+
+    def fault(self, error: BaseException | None = None) -> None:
+        """Log a fault of ours, `error` or the one being handled: the end of its traceback, which says most."""
+        text = "".join(traceback.format_exception(error or sys.exception()))
+        self.emit(Level.ERROR, "daemon.error", error=text[-VALUE_MAX_CHARACTERS:])
 
     def close(self, timeout_s: float) -> None:
         """Write what is queued, for at most `timeout_s` seconds, and end the writer."""
@@ -148,7 +155,8 @@ def _flatten(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping
     """One flat object, what every event has first, every value fit for a terminal."""
     when = datetime.fromtimestamp(event["time"], UTC).isoformat(timespec="microseconds")
     head = {"timestamp": when.replace("+00:00", "Z"), "level": event["level"], "event": event["event"]}
-    return head | {name: _printable(value) for name, value in event["fields"].items()}
+    fields = {_printable_text(name): _printable(value) for name, value in event["fields"].items()}
+    return head | fields | head
 
 
 def _printable(value: Any) -> Any:

@@ -37,6 +37,8 @@ EXAMPLES = {
 CONTROL_MODE = "660"  # its owner and its group
 
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{0,6})?|\.[0-9]{1,6}")
+_COUNT = re.compile(r"0{0,9}[0-9]{1,9}")
+_SHOWN_MAX_CHARACTERS = 200
 _MODE = re.compile(r"0?[0-7]{3}")
 
 
@@ -127,6 +129,8 @@ def parser() -> argparse.ArgumentParser:
 
 def printable(text: str) -> str:
     """`text` as it may be shown on a terminal."""
+    if len(text) > _SHOWN_MAX_CHARACTERS:
+        text = text[:_SHOWN_MAX_CHARACTERS] + "..."
     return text if text.isprintable() else ascii(text)
 
 
@@ -192,14 +196,14 @@ def _network(text: str) -> Network:
 
 
 def _cpu(text: str) -> str:
-    if text in ("auto", "off") or (text.isascii() and text.isdigit() and int(text[:9]) in os.sched_getaffinity(0)):
+    if text in ("auto", "off") or (_COUNT.fullmatch(text) and int(text) in os.sched_getaffinity(0)):
         return text
     allowed = ", ".join(map(str, sorted(os.sched_getaffinity(0))))
     raise _BadValue(text, f"neither auto nor off nor a processor that hapolicy may use (one of {allowed})")
 
 
 def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= 1_000_000:
+    if not _COUNT.fullmatch(text) or not 1 <= int(text) <= 1_000_000:
         raise _BadValue(text, "not a whole number from 1 to 1000000")
     return int(text)
 

@@ -81,17 +81,19 @@ class Recovery:
                 return
 
     def _probe(self, upstream: Upstream, trial: Trial) -> None:
-        error: dict[str, str] = {}
-        with trial:
-            try:
-                upstream.probe(self._request())
-            except ServiceFailure as failure:
-                error = {"error": failure.error}
-                events = trial.failed(failure.kind)
-            else:
-                events = trial.succeeded()
-        upstream.tell(events, **error)
-        self.wake()
+        try:
+            with trial:
+                self._probe_under(trial, upstream)
+        finally:
+            self.wake()
+
+    def _probe_under(self, trial: Trial, upstream: Upstream) -> None:
+        try:
+            upstream.probe(self._request())
+        except ServiceFailure as failure:
+            upstream.tell(trial.failed(failure.kind), error=failure.error)
+        else:
+            upstream.tell(trial.succeeded())
 
     def _request(self) -> bytes | None:
         if self._probe_kind is Probe.TCP:

@@ -13,9 +13,11 @@ from hapolicy.scheduler import Scheduler
 from hapolicy.stats import Tally
 from hapolicy.upstream import Upstream
 
-# In the place of a failure's kind: not asked, because its breaker is open, or an operator drains it.
+# In the place of a failure's kind: not asked, because its breaker is open,
+# an operator drains it, or the deadline left no time.
 DOWN = "down"
 DRAINING = "draining"
+NO_TIME = "no_time"
 
 
 @dataclass
@@ -131,7 +133,7 @@ class Relay:
     def _log_defaulted(self, request: Request, failures: dict[str, str], start: float) -> None:
         delay_ms, attempts = _ms_since(start), len(failures)
         for upstream in self._scheduler.members:
-            failures.setdefault(upstream.name, DRAINING if upstream.draining else DOWN)
+            failures.setdefault(upstream.name, _why_not_asked(upstream))
 
         def fields() -> Mapping[str, object]:
             return {
@@ -153,6 +155,12 @@ def _log_failure(upstream: Upstream, request: Request, failure: ServiceFailure) 
         "instance": request.instance,
     }
     upstream.tell([Event(Level.WARNING, "service.failed", fields)])
+
+
+def _why_not_asked(upstream: Upstream) -> str:
+    if upstream.draining:
+        return DRAINING
+    return NO_TIME if upstream.available else DOWN
 
 
 def _ms_since(start: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -29,7 +30,8 @@ class Resolver:
         if isinstance(address, UnixAddress):
             self._known, self._fresh_until = ((socket.AF_UNIX, address.path),), float("inf")
         elif address.is_literal:
-            self._known, self._fresh_until = _look_up(address.host, address.port), float("inf")
+            with contextlib.suppress(OSError):  # a zone whose interface is not there yet is looked up like a name
+                self._known, self._fresh_until = _look_up(address.host, address.port), float("inf")
 
     def addresses(self, timeout_s: float) -> tuple[SocketAddress, ...]:
         """The addresses to try in turn, waiting at most `timeout_s` where none is known yet.

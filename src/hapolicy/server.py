@@ -9,7 +9,6 @@ import socket
 import socketserver
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -174,7 +173,7 @@ class PolicyServer(socketserver.TCPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A fault of ours while accepting: say it, go on."""
-        self._log.emit(Level.ERROR, "daemon.error", error=traceback.format_exc()[-2000:])
+        self._log.fault()
 
     def _start_session(self, request: socket.socket, client_address: Any) -> None:
         try:

@@ -40,7 +40,7 @@ class Service:
     timeout_s: float
 
     def __str__(self) -> str:
-        return f"{self.name}={self.address}:{self.prio}:{float(self.weight):g}:{self.timeout_s:g}"
+        return f"{self.name}={self.address}:{self.prio}:{_decimal(self.weight)}:{_decimal(self.timeout_s)}"
 
 
 def parse_service(text: str) -> Service:
@@ -79,6 +79,11 @@ def _integer(field: str, text: str) -> int:
     if not _INTEGER.fullmatch(text):
         raise ServiceError(f"{field} {text!r} is not a whole number")
     return int(text)
+
+
+def _decimal(value: Fraction | float) -> str:
+    """As it was written, up to zeros: at most three decimals are allowed."""
+    return f"{float(value):.3f}".rstrip("0").rstrip(".")
 
 
 def _decimal_above_0(field: str, text: str) -> Fraction:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-import traceback
 from collections.abc import Callable
 
 from hapolicy.channel import Channel
@@ -80,13 +79,12 @@ class Session:
     def _answer(self, request: Request) -> bytes:
         relay = self._relay()
         if self._log.level <= Level.DEBUG:
-            self._log.emit_later(Level.DEBUG, "request.received", lambda: request.attributes)
+            self._log.emit_later(Level.DEBUG, "request.received", lambda: {"attributes": request.attributes})
         self._answering_since = time.monotonic()
         try:
             return relay.answer(request, self._affinity)
-        except Exception:  # noqa: BLE001 - the outermost guard
-            # A fault of ours must not stop anyone's mail: say it loudly, and answer.
-            self._log.emit(Level.ERROR, "daemon.error", error=traceback.format_exc()[-2000:])
+        except Exception:  # noqa: BLE001 - a fault of ours must not stop anyone's mail
+            self._log.fault()
             return relay.default_answer
         finally:
             self._answering_since = math.inf

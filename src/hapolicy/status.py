@@ -22,6 +22,7 @@ class ServiceStatus:
     weight: float
     timeout_s: float
     state: str  # up, down, probing, draining
+    draining: bool  # told so, whatever its state
     trial_in_s: float | None  # seconds until the next probe, while down
     queries: int
     answers: int
@@ -57,6 +58,7 @@ def _service(upstream: Upstream, counters: Counters, minute: Sequence[int], answ
         weight=float(service.weight),
         timeout_s=service.timeout_s,
         state=_state(upstream),
+        draining=upstream.draining,
         trial_in_s=upstream.gate.trial_in_s,
         queries=counters.queries,
         answers=counters.answers,

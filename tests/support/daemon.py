@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
 from tests.support.procs import PATIENCE_S, Event, Process
+
+PROGRAM = (sys.executable, "-m", "hapolicy")
 
 
 class Daemon(Process):
     """A running hapolicy; as a context manager it is stopped at the end and must have gone in peace.
 
     `arguments` are hapolicy's own; a free port and ``--log stderr`` are added where they name neither.
+    `program` is what takes them, where it is not to run as it is.
     """
 
-    def __init__(self, *arguments: str, **options: Any) -> None:
+    def __init__(self, *arguments: str, program: Sequence[str] = PROGRAM, **options: Any) -> None:
         added = [] if "--listen" in arguments else ["--listen", "127.0.0.1:0"]
         added += [] if "--log" in arguments else ["--log", "stderr"]
-        super().__init__([sys.executable, "-m", "hapolicy", *added, *arguments], **options)
+        super().__init__([*program, *added, *arguments], **options)
         self.addresses: list[str] = []
         if "stderr" not in options:
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from hapolicy.sample import tell
@@ -12,19 +13,30 @@ from tests.support.procs import Process
 
 
 class Sample:
-    """A running sample service; `extra` are more of its arguments. It keeps its address when restarted."""
+    """A running sample service; `extra` are more of its arguments. It keeps its address when restarted.
 
-    def __init__(self, name: str = "A", *extra: str, listen: str = "127.0.0.1:0") -> None:
+    `prefix` goes before its command: what puts it elsewhere, such as a network of its own.
+    """
+
+    def __init__(
+        self,
+        name: str = "A",
+        *extra: str,
+        listen: str = "127.0.0.1:0",
+        control: str = "127.0.0.1:0",
+        prefix: Sequence[str] = (),
+    ) -> None:
         self.name = name
         self.address = listen
-        self.control = "127.0.0.1:0"
+        self.control = control
         self._extra = extra
+        self._prefix = prefix
         self.start()
 
     def start(self) -> None:
         """Start it (again), on the address it had."""
         arguments = ["--name", self.name, "--listen", self.address, "--control", self.control, *self._extra]
-        self.process = Process([sys.executable, "-m", "hapolicy.sample", *arguments])
+        self.process = Process([*self._prefix, sys.executable, "-m", "hapolicy.sample", *arguments])
         try:
             ready = self.process.wait_for(lambda: self.process.events[:1], "a sample service's first line")[0]
         except BaseException:
