@@ -64,9 +64,9 @@ def split_address(text: str) -> tuple[tuple[str, str], list[str]]:
         fields = [host + "]", *rest[1:].split(":")]
     else:
         fields = text.split(":")
-        # A name such as db:25::5 reads like the beginning of an IPv6 address; one with a port is none.
+        # db:25::5 may be a host, a port and a weight too: better refused than asked at the wrong place.
         before = text.rpartition(":")[0]
-        if ":" in before and _is_ip(before) and not fields[1].isdigit():
+        if ":" in before and _is_ip(before):
             raise AddressError("an IPv6 address needs brackets around it")
     if len(fields) < 2 or not fields[1]:
         raise AddressError("no path after 'unix:'" if fields[0] == "unix" else "no port")

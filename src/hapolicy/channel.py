@@ -31,7 +31,7 @@ class SocketChannel:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._armed_s = -1.0
+        self._armed_s: float | None = None
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             # A host that vanished says no goodbye.

@@ -8,13 +8,11 @@ import syslog
 from collections.abc import Callable, Sequence
 
 from hapolicy.arguments import parse, settings_from
-from hapolicy.daemon import Daemon, block_signals, stay_on_processor
-from hapolicy.listeners import ListenError
 from hapolicy.logs import EventLog
 from hapolicy.options import UsageError, printable
+from hapolicy.process import block_signals, stay_on_processor, stdin_is_connected_socket
 from hapolicy.settings import Settings, SettingsError
 from hapolicy.sinks import IDENTIFIER, is_client, open_sink
-from hapolicy.stdio import serve_stdio, stdin_is_connected_socket
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,20 +28,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _run(settings, lambda: settings_from(parse(words), stdin_is_client=stdin_is_client))
     except UsageError as error:
         return _complain(str(error), os.EX_USAGE)
-    except (SettingsError, ListenError) as error:
+    except SettingsError as error:
         return _complain(str(error), os.EX_CONFIG)
     return os.EX_OK
 
 
 def _run(settings: Settings, read_settings: Callable[[], Settings]) -> None:
+    """Each way imports only what it runs: under spawn a client waits for that."""
     block_signals()
-    if not settings.stdio:
-        stay_on_processor(settings.cpu)
-    log = EventLog(lambda: open_sink(settings.log_sink, stdio=settings.stdio), settings.log_level)
     if settings.stdio:
-        serve_stdio(settings, log)
+        from hapolicy.stdio import serve_stdio
+
+        serve_stdio(settings, _open_log(settings))
     else:
-        Daemon(settings, log, read_settings).run()
+        from hapolicy.daemon import Daemon
+
+        stay_on_processor(settings.cpu)
+        Daemon(settings, _open_log(settings), read_settings).run()
+
+
+def _open_log(settings: Settings) -> EventLog:
+    return EventLog(lambda: open_sink(settings.log_sink, stdio=settings.stdio), settings.log_level)
 
 
 def _print_plan(settings: Settings) -> None:

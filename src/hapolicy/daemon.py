@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import queue
 import signal
@@ -20,6 +19,7 @@ from hapolicy.listeners import Listening, describe
 from hapolicy.logs import EventLog, Level
 from hapolicy.operations import Operations
 from hapolicy.pool import Pool
+from hapolicy.process import HANDLED_SIGNALS, LOG_CLOSE_S, STOP_SIGNALS, tell_warnings
 from hapolicy.server import Clients, PolicyServer
 from hapolicy.settings import Settings, SettingsError
 from hapolicy.status import log_status
@@ -28,42 +28,14 @@ from hapolicy.watchdog import Watchdog
 if TYPE_CHECKING:
     from hapolicy.web import WebServer
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-HANDLED_SIGNALS = (*STOP_SIGNALS, signal.SIGUSR1, signal.SIGHUP)
-
 # A thousand threads that all want the GIL wake each other 200 times a second at the default 5 ms.
 _SWITCH_INTERVAL_S = 0.05
 
 # Resident is what a thread touches, 20 kB; this is address space.
 _STACK_BYTES = 256 * 1024
 
-# What may be lost of the log at the end when its sink is stalled.
-LOG_CLOSE_S = 2.0
-
 # What a reload cannot change: who listens is decided, and privileges may be gone.
 _FIXED = {"listeners": "--listen", "control": "--control", "http": "--http", "log_sink": "--log", "cpu": "--cpu"}
-
-
-def stay_on_processor(cpu: str) -> None:
-    """Run on one processor from here on, with all threads started later; call before any is.
-
-    Only one thread of Python's runs at a time; where each may run on another processor, handing over the
-    interpreter between them costs more than the work (measured: half of all time). "auto" picks one by our process id,
-    so that several daemons on a host do not crowd one.
-    """
-    allowed = sorted(os.sched_getaffinity(0))
-    if cpu != "off" and len(allowed) > 1:
-        chosen = allowed[os.getpid() % len(allowed)] if cpu == "auto" else int(cpu)
-        with contextlib.suppress(OSError):  # forbidden by a sandbox: slower, and well
-            os.sched_setaffinity(0, {chosen})
-
-
-def block_signals() -> None:
-    """Leave all signals to the main thread's sigwait; call before any thread is started.
-
-    So no signal ever interrupts a thread in a system call, and no handler runs between any two lines.
-    """
-    signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
 
 
 class Daemon:
@@ -222,9 +194,3 @@ class Daemon:
 
     def _log_uncaught(self, caught: Any) -> None:
         self._log.fault(caught.exc_value)
-
-
-def tell_warnings(settings: Settings, log: EventLog) -> None:
-    """Log what is doubtful about the configuration."""
-    for argument, warning in settings.warnings:
-        log.emit(Level.WARNING, "config.warning", argument=argument, warning=warning)

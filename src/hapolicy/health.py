@@ -80,7 +80,7 @@ class Permit:
 
 
 class Trial(Permit):
-    """The one permit while probing. Left without an outcome, it is as if it had never been given."""
+    """The one permit while probing. Left without an outcome it is given back: the next is due after a cooldown."""
 
     def __exit__(self, *_: object) -> None:
         self._gate._withdraw(self._generation)

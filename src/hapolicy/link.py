@@ -22,6 +22,8 @@ SocketAddress = tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, in
 
 _RECEIVE_BYTES = 4096  # an answer is rarely over 200 bytes
 
+_SENT_AT_ONCE_BYTES = 16_384  # the least send buffer of a socket, tcp(7) tcp_wmem
+
 _OURS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
@@ -58,7 +60,7 @@ class Link:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._armed_s = -1.0
+        self._armed_s: float | None = None
         self._pending = select.poll()
         self._pending.register(sock, select.POLLIN)
         self.kept = False
@@ -97,6 +99,8 @@ class Link:
         while sent != len(request):
             self._arm(expiry.left_s())
             sent += sock.send(request[sent:])
+        if sent > _SENT_AT_ONCE_BYTES:  # it may have waited for room
+            self._arm(expiry.left_s())
         while True:
             data = sock.recv(_RECEIVE_BYTES)
             if not data:

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Sequence
 
 from hapolicy.address import TcpAddress, UnixAddress
-from hapolicy.settings import Listener, Settings
+from hapolicy.settings import Listener, Settings, SettingsError
 
 # While all threads are busy or --max-clients is reached, clients wait here; the kernel caps it at somaxconn.
 _BACKLOG = 1024
@@ -19,7 +19,7 @@ _BACKLOG = 1024
 _FAMILY_MISSING = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
 
 
-class ListenError(Exception):
+class ListenError(SettingsError):
     """An address that cannot be listened on; the text says which and why."""
 
 

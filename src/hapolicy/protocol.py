@@ -83,7 +83,9 @@ class RequestReader:
 
     def __init__(self) -> None:
         self._buffer = b""
-        self._line_start = 0  # all before is checked: a byte at a time must not cost a pass each
+        # A byte at a time must not cost a pass over all that came before.
+        self._line_start = 0  # all lines before are attributes
+        self._scanned = 0  # no line ends between there and here
 
     @property
     def partial(self) -> bool:
@@ -100,14 +102,15 @@ class RequestReader:
         Raises `MalformedRequest`; after that the stream has no meaning any more.
         """
         buffer = self._buffer
-        if not buffer:
+        if buffer.find(b"\n", self._scanned) < 0:
+            self._refuse_hopeless_line()
             return None
         found = _NO_ATTRIBUTE.search(buffer, max(0, self._line_start - 1), REQUEST_MAX_BYTES)
         if found is None:
             self._refuse_hopeless()
             return None
         raw = buffer[: found.end()]
-        self._buffer, self._line_start = buffer[found.end() :], 0
+        self._buffer, self._line_start, self._scanned = buffer[found.end() :], 0, 0
         if found.group(1):
             raw = raw.replace(b"\r\n", b"\n")
         if not raw.startswith(_POLICY_REQUEST) or found.group(1) or b"\n=" in raw or b"\0" in raw:
@@ -116,14 +119,19 @@ class RequestReader:
 
     def _refuse_hopeless(self) -> None:
         """Raise when nothing that may follow could make the buffer a request."""
-        if len(self._buffer) >= REQUEST_MAX_BYTES:
-            raise MalformedRequest(f"request longer than {REQUEST_MAX_BYTES} bytes")
+        self._refuse_hopeless_line()
         *lines, tail = self._buffer[self._line_start :].split(b"\n")
         for line in lines:
             _check_line(line)
-        if b"\0" in tail:
-            raise MalformedRequest("NUL byte in the request")
         self._line_start = len(self._buffer) - len(tail)
+
+    def _refuse_hopeless_line(self) -> None:
+        """The same for the line that has no end yet."""
+        if len(self._buffer) >= REQUEST_MAX_BYTES:
+            raise MalformedRequest(f"request longer than {REQUEST_MAX_BYTES} bytes")
+        if self._buffer.find(b"\0", self._scanned) >= 0:
+            raise MalformedRequest("NUL byte in the request")
+        self._scanned = len(self._buffer)
 
 
 def _check_all(raw: bytes) -> None:

@@ -7,9 +7,9 @@ import signal
 import socket
 
 from hapolicy.channel import Channel, PipeChannel, SocketChannel
-from hapolicy.daemon import HANDLED_SIGNALS, LOG_CLOSE_S, STOP_SIGNALS, tell_warnings
 from hapolicy.logs import EventLog
 from hapolicy.pool import Pool
+from hapolicy.process import HANDLED_SIGNALS, LOG_CLOSE_S, STOP_SIGNALS, stdin_is_connected_socket, tell_warnings
 from hapolicy.session import Session
 from hapolicy.settings import Settings
 from hapolicy.status import log_status
@@ -29,16 +29,6 @@ def serve_stdio(settings: Settings, log: EventLog) -> None:
     session.run()
     pool.stop()
     log.close(LOG_CLOSE_S)
-
-
-def stdin_is_connected_socket() -> bool:
-    """Whether somebody is on stdin as spawn(8) or inetd would have it."""
-    try:
-        with socket.socket(fileno=os.dup(0)) as sock:
-            sock.getpeername()
-    except OSError:
-        return False
-    return True
 
 
 def _channel() -> Channel:

@@ -126,9 +126,16 @@ def test_what_comes_after_the_address() -> None:
     assert (("unix", "/p"), ["660"]) == split_address("unix:/p:660")
 
 
-@pytest.mark.parametrize("text", ["db:25::5:3", "cafe:25:::3", "a:1::2"])
-def test_a_short_host_name_of_hex_digits_is_no_ipv6_address(text: str) -> None:
-    """Empty fields after a host name like "db" do not make an IPv6 address of it."""
+@pytest.mark.parametrize("text", ["fd00:1::5:10031", "2001:123::1:25", "db8:25::1:25", "fe80:1::2:25", "1:2::3:25"])
+def test_what_reads_as_an_ipv6_address_is_never_a_host_name(text: str) -> None:
+    """Brackets forgotten must not make a host "fd00" of it, with weight 5 and a timeout of 10031 s."""
+    with pytest.raises(AddressError, match="brackets"):
+        split_address(text)
+
+
+@pytest.mark.parametrize("text", ["db:25:10:5:3", "cafe:25", "db:10031::5", "db:10031:::3", "a:1::2"])
+def test_a_short_host_name_of_hex_digits_is_one(text: str) -> None:
+    """As long as it cannot be read as an IPv6 address and a port."""
     host, port, *more = text.split(":")
     assert ((host, port), more) == split_address(text)
 

@@ -157,9 +157,9 @@ def spawned(*, syslog_there: bool, stderr: int | None) -> dict[str, str]:
         argv = [sys.executable, "-c", SPAWNED, "syslog" if syslog_there else "none", str(write_to)]
         subprocess.run(
             argv,
-            stdin=client,
-            stdout=client,
-            stderr=client if stderr is None else stderr,
+            stdin=client.fileno(),
+            stdout=client.fileno(),
+            stderr=client.fileno() if stderr is None else stderr,
             pass_fds=[write_to],
             check=True,
             timeout=PATIENCE_S,

@@ -1,0 +1,110 @@
+"""What may be read over HTTP: metrics for Prometheus, health for a load balancer, a status page for people.
+
+Nothing can be changed here. Those who ask are strangers all the same, so everything about them is bounded: how many
+there are, how long they take, how much they send. A status page open in a browser makes that browser a way in for any
+web site (DNS rebinding), so the page and its data are given only to who names this host by an address or its own name.
+"""
+
+from __future__ import annotations
+
+import _thread
+import errno
+import ipaddress
+import socket
+import socketserver
+import threading
+import time
+from typing import Any
+
+from hapolicy.hypertext import Connection
+from hapolicy.logs import EventLog, Level
+from hapolicy.operations import Operations
+from hapolicy.settings import Network, SettingsError
+from hapolicy.site import Site
+
+# Each costs a thread. A Prometheus or two, a load balancer, and as many forgotten browser tabs.
+MAX_CONNECTIONS = 32
+
+# After accept() failed for want of descriptors or memory.
+_ACCEPT_PAUSE_S = 0.1
+
+# How long the daemon's end may go unnoticed.
+_POLL_S = 0.25
+
+
+class WebServer(socketserver.TCPServer):
+    """Serves on one listening socket that somebody else has opened."""
+
+    def __init__(
+        self, listening: socket.socket, operations: Operations, log: EventLog, allow: tuple[Network, ...]
+    ) -> None:
+        """`allow` is who may ask from beyond this host. Raises `SettingsError` where prometheus_client is missing."""
+        try:
+            from hapolicy.metrics import Exposition  # its library takes 100 ms and 11 MB: only where it is used
+        except ModuleNotFoundError as error:
+            raise SettingsError(f"--http needs {error.name}: pip install 'hapolicy[http]'") from None
+        socketserver.BaseServer.__init__(self, listening.getsockname(), socketserver.BaseRequestHandler)
+        listening.setblocking(False)
+        self.socket = listening
+        self.allow = allow
+        self._log = log
+        self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._site = Site(operations, Exposition(operations.status).render)
+
+    def start(self) -> None:
+        """Begin to accept, on a thread of its own."""
+        threading.Thread(target=self.serve_forever, args=(_POLL_S,), name="web", daemon=True).start()
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept one connection."""
+        try:
+            return self.socket.accept()
+        except OSError as error:
+            if error.errno != errno.EAGAIN:
+                time.sleep(
+                    _ACCEPT_PAUSE_S
+                )  # it stays in the backlog, and asking again at once would burn the processor
+            raise
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Whether this client may ask: everyone on this host, else who is in --http-allow."""
+        if self.socket.family == socket.AF_UNIX:
+            return True
+        address = ipaddress.ip_address(client_address[0].partition("%")[0])
+        address = getattr(address, "ipv4_mapped", None) or address
+        from_here = client_address[0] == request.getsockname()[0]
+        if from_here or address.is_loopback or any(address in network for network in self.allow):
+            return True
+        self._log.emit(Level.WARNING, "client.rejected", client=str(address), reason="not in --http-allow")
+        return False
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve one connection on a thread of its own; above the limit it is closed, so that all threads stay few."""
+        if not self._places.acquire(blocking=False):
+            request.close()
+            return
+        try:
+            # Not threading.Thread: its start() waits until the new thread runs, seconds under load.
+            _thread.start_new_thread(self._serve, (request, client_address))
+        except RuntimeError:
+            request.close()
+            self._places.release()
+
+    def shutdown_request(self, request: Any) -> None:
+        """Part with a client."""
+        request.close()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A fault of ours: say it, go on."""
+        self._log.fault()
+
+    def _serve(self, request: socket.socket, client_address: Any) -> None:
+        try:
+            Connection(request, client_address, self, self._site.respond)
+        except OSError:
+            pass  # gone in the middle, or too slow
+        except Exception:  # noqa: BLE001 - must neither go unheard nor take more than this connection along
+            self.handle_error(request, client_address)
+        finally:
+            request.close()
+            self._places.release()
