@@ -99,7 +99,7 @@ class Daemon:
             control.start()
         for web in self._web:
             web.start()
-        self._tell_started([describe(sock) for sock in listening.clients], listening.warnings)
+        self._tell_started(listening)
 
     def _current_pool(self) -> Pool:
         return self._pool
@@ -163,16 +163,18 @@ class Daemon:
                 return False
         return True
 
-    def _tell_started(self, listen: list[str], missing: list[str]) -> None:
+    def _tell_started(self, listening: Listening) -> None:
         tell_warnings(self._settings, self._log)
-        for warning in missing:
+        for warning in listening.warnings:
             self._log.emit(Level.WARNING, "config.warning", argument="--listen", warning=warning)
         self._log.emit(
             Level.INFO,
             "daemon.started",
             version=hapolicy.__version__,
             pid=os.getpid(),
-            listen=listen,
+            listen=[describe(sock) for sock in listening.clients],
+            control=[describe(sock) for sock in listening.control],
+            http=[describe(sock) for sock in listening.http],
             services=[str(service) for service in self._settings.services],
             default=self._settings.default_action,
         )

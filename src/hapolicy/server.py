@@ -156,14 +156,9 @@ class PolicyServer(socketserver.TCPServer):
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Whether this client may ask: everyone on this host, else who is in --allow."""
-        if self.socket.family == socket.AF_UNIX:
+        if is_welcome(request, client_address, self.allow):
             return True
-        address = ipaddress.ip_address(client_address[0].partition("%")[0])
-        address = getattr(address, "ipv4_mapped", None) or address
-        from_here = client_address[0] == request.getsockname()[0]
-        if from_here or address.is_loopback or any(address in network for network in self.allow):
-            return True
-        self._log.emit(Level.WARNING, "client.rejected", client=str(address), reason="not in --allow")
+        self._log.emit(Level.WARNING, "client.rejected", client=peer_name(client_address), reason="not in --allow")
         return False
 
     def shutdown_request(self, request: Any) -> None:
@@ -180,12 +175,12 @@ class PolicyServer(socketserver.TCPServer):
             # Not threading.Thread: its start() waits until the new thread runs, seconds under load.
             _thread.start_new_thread(self._serve, (request, client_address))
         except RuntimeError as error:
-            self._log.emit(Level.ERROR, "client.rejected", client=_name(client_address), reason=str(error))
+            self._log.emit(Level.ERROR, "client.rejected", client=peer_name(client_address), reason=str(error))
             self.shutdown_request(request)
 
     def _serve(self, request: socket.socket, client_address: Any) -> None:
         try:
-            session = Session(SocketChannel(request), self._relay, self._log, _name(client_address))
+            session = Session(SocketChannel(request), self._relay, self._log, peer_name(client_address))
             self._clients.enter(session)
             try:
                 session.run()
@@ -203,5 +198,16 @@ class PolicyServer(socketserver.TCPServer):
         time.sleep(_ACCEPT_PAUSE_S)
 
 
-def _name(client_address: Any) -> str:
+def is_welcome(request: socket.socket, client_address: Any, allow: tuple[Network, ...]) -> bool:
+    """Whether a client may ask: everyone on this host, else who is in `allow`."""
+    if request.family == socket.AF_UNIX:
+        return True
+    address = ipaddress.ip_address(client_address[0].partition("%")[0])
+    address = getattr(address, "ipv4_mapped", None) or address
+    from_here = client_address[0] == request.getsockname()[0]
+    return from_here or address.is_loopback or any(address in network for network in allow)
+
+
+def peer_name(client_address: Any) -> str:
+    """A client's address, for the log."""
     return f"{client_address[0]}:{client_address[1]}" if isinstance(client_address, tuple) else "unix"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import _thread
 import errno
-import ipaddress
 import socket
 import socketserver
 import threading
@@ -19,6 +18,7 @@ from typing import Any
 from hapolicy.hypertext import Connection
 from hapolicy.logs import EventLog, Level
 from hapolicy.operations import Operations
+from hapolicy.server import is_welcome, peer_name
 from hapolicy.settings import Network, SettingsError
 from hapolicy.site import Site
 
@@ -61,21 +61,15 @@ class WebServer(socketserver.TCPServer):
             return self.socket.accept()
         except OSError as error:
             if error.errno != errno.EAGAIN:
-                time.sleep(
-                    _ACCEPT_PAUSE_S
-                )  # it stays in the backlog, and asking again at once would burn the processor
+                # It stays in the backlog, and asking again at once would burn the processor.
+                time.sleep(_ACCEPT_PAUSE_S)
             raise
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Whether this client may ask: everyone on this host, else who is in --http-allow."""
-        if self.socket.family == socket.AF_UNIX:
+        if is_welcome(request, client_address, self.allow):
             return True
-        address = ipaddress.ip_address(client_address[0].partition("%")[0])
-        address = getattr(address, "ipv4_mapped", None) or address
-        from_here = client_address[0] == request.getsockname()[0]
-        if from_here or address.is_loopback or any(address in network for network in self.allow):
-            return True
-        self._log.emit(Level.WARNING, "client.rejected", client=str(address), reason="not in --http-allow")
+        self._log.emit(Level.WARNING, "client.rejected", client=peer_name(client_address), reason="not in --http-allow")
         return False
 
     def process_request(self, request: Any, client_address: Any) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 from typing import NoReturn
 
 import pytest
@@ -35,10 +34,3 @@ def need_root() -> None:
     """End the test unless it runs as root, which Postfix's master and daemons with users of their own want."""
     if os.geteuid() != 0:
         missing("the right to start daemons", "run the tests as root")
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody has now, for programs that cannot choose one themselves."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from tests.e2e.need import free_port, need, need_root
-from tests.support.procs import wait_until
+from tests.e2e.need import need, need_root
+from tests.support.procs import free_port, wait_until
 
 MAIN_CF = """\
 compatibility_level = 3.6

@@ -10,9 +10,9 @@ import subprocess
 from pathlib import Path
 from typing import Self
 
-from tests.e2e.need import free_port, missing, need, need_root
+from tests.e2e.need import missing, need, need_root
 from tests.support.client import refuses
-from tests.support.procs import Process, wait_until
+from tests.support.procs import Process, free_port, wait_until
 
 
 class Service:

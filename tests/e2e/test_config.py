@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.need import free_port
 from tests.e2e.postfix import Postfix
 from tests.e2e.smtp import ask_recipient
 from tests.e2e.spawnable import spawnable_hapolicy
 from tests.support.daemon import Daemon
-from tests.support.procs import hapolicy
+from tests.support.procs import free_port, hapolicy
 from tests.support.sample import Sample
 
 CONFIG = Path(__file__).parents[2] / "config"

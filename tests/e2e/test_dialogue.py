@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.need import free_port
 from tests.e2e.postfix import Postfix, check
 from tests.e2e.services import Postfwd
 from tests.e2e.smtp import ask_recipient
 from tests.support.daemon import Daemon
+from tests.support.procs import free_port
 from tests.support.sample import Sample
 
 RULE = "id=R1; sender==spam@example.invalid; action=REJECT postfwd does not like you"

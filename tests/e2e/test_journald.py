@@ -12,12 +12,11 @@ from typing import Any
 import pytest
 
 from tests.e2e.journal import INFO, WARNING, Journald
-from tests.e2e.need import free_port
 from tests.e2e.postfix import Postfix, check
 from tests.e2e.smtp import ask_recipient
 from tests.e2e.spawnable import spawnable_hapolicy
 from tests.support.client import PolicyClient
-from tests.support.procs import Process
+from tests.support.procs import Process, free_port
 from tests.support.sample import Sample
 
 FAIL_MAX = 2

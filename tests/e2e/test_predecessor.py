@@ -15,14 +15,13 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.journal import Journald
-from tests.e2e.need import free_port
 from tests.e2e.postfix import Postfix, check
 from tests.e2e.services import Hapolicy100, hapolicy_100
 from tests.e2e.smtp import ask_recipient
 from tests.e2e.spawnable import spawnable_hapolicy
 from tests.support.client import PolicyClient, request
 from tests.support.daemon import Daemon
-from tests.support.procs import PATIENCE_S, wait_until
+from tests.support.procs import PATIENCE_S, free_port, wait_until
 from tests.support.sample import Sample
 
 Scenario = Callable[[str], object]

@@ -15,9 +15,9 @@ import pytest
 
 from tests.e2e.need import need
 from tests.support.client import PolicyClient
-from tests.support.procs import Process, wait_until
+from tests.support.procs import Process, free_port, wait_until
 from tests.support.sample import Sample
-from tests.support.web import WebDaemon, free_port
+from tests.support.web import WebDaemon
 
 CONFIG = Path(__file__).parents[2] / "config"
 ALERTS = CONFIG / "prometheus-alerts.yml"

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.client import Load, PolicyClient, connect
-from tests.support.procs import wait_until
+from tests.support.procs import free_port, wait_until
 from tests.support.sample import Sample
-from tests.support.web import Reply, WebDaemon, free_port, get, read_reply
+from tests.support.web import Reply, WebDaemon, get, read_reply
 
 MAX_CONNECTIONS = 32
 HEAD_S = 5.0

@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -134,3 +135,10 @@ def hapolicy(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str
     argv = [sys.executable, "-m", "hapolicy", *arguments]
     options = {"stdin": subprocess.DEVNULL, "timeout": PATIENCE_S} | options
     return subprocess.run(argv, capture_output=True, text=True, check=False, **options)
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody has now, for programs that cannot choose one themselves."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -11,19 +11,12 @@ from tests.support.client import connect
 from tests.support.daemon import Daemon
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody has now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class WebDaemon(Daemon):
     """A running hapolicy with ``--http``; `web` is where, a free port unless it is said."""
 
     def __init__(self, *arguments: str, web: str = "", **options: Any) -> None:
-        self.web = web or f"127.0.0.1:{free_port()}"
-        super().__init__("--http", self.web, *arguments, **options)
+        super().__init__("--http", web or "127.0.0.1:0", *arguments, **options)
+        self.web = self.wait_event("daemon.started")["http"][0]
 
     def __enter__(self) -> WebDaemon:
         return self
