@@ -200,8 +200,8 @@ class PolicyServer(socketserver.TCPServer):
 
 def is_welcome(request: socket.socket, client_address: Any, allow: tuple[Network, ...]) -> bool:
     """Whether a client may ask: everyone on this host, else who is in `allow`."""
-    if request.family == socket.AF_UNIX:
-        return True
+    if not isinstance(client_address, tuple):
+        return True  # on a unix socket
     address = ipaddress.ip_address(client_address[0].partition("%")[0])
     address = getattr(address, "ipv4_mapped", None) or address
     from_here = client_address[0] == request.getsockname()[0]
