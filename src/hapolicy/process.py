@@ -29,6 +29,8 @@ def stay_on_processor(cpu: str) -> None:
         chosen = allowed[os.getpid() % len(allowed)] if cpu == "auto" else int(cpu)
         with contextlib.suppress(OSError):  # forbidden by a sandbox: slower, and well
             os.sched_setaffinity(0, {chosen})
+            # A thread that wakes must not interrupt the one that has the interpreter: it could only wait for it.
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def block_signals() -> None:
