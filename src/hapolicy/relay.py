@@ -72,13 +72,13 @@ class Relay:
             answer = self._ask(upstream, request, deadline, failures)
             if answer is not None:
                 affinity.instance, affinity.upstream = request.instance, upstream
-                self._tally.add("answered", request.state)
+                self._tally.add("answered", request.text("protocol_state"))
                 if self._rules.log_requests:
                     self._log_answered(request, upstream, answer, start, len(failures))
                 return answer
             if time.monotonic() >= deadline:
                 break
-        self._tally.add("defaulted", request.state)
+        self._tally.add("defaulted", request.text("protocol_state"))
         self._log_defaulted(request, failures, start)
         return self.default_answer
 
@@ -169,13 +169,13 @@ def _ms_since(start: float) -> float:
 
 def _mail(request: Request) -> Mapping[str, str]:
     """What a postmaster looks for in a log line, in 1.00's words."""
-    get = request.attributes.get
+    text = request.text
     return {
-        "client": f"{get('client_name', '')}[{get('client_address', '')}]",
-        "helo": get("helo_name", ""),
-        "from": get("sender", ""),
-        "to": get("recipient", ""),
-        "protocol_state": get("protocol_state", ""),
-        "instance": get("instance", ""),
-        "queue_id": get("queue_id", ""),
+        "client": f"{text('client_name')}[{text('client_address')}]",
+        "helo": text("helo_name"),
+        "from": text("sender"),
+        "to": text("recipient"),
+        "protocol_state": text("protocol_state"),
+        "instance": text("instance"),
+        "queue_id": text("queue_id"),
     }
