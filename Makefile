@@ -3,12 +3,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := $(shell find src -name '*.py') pyproject.toml
+SOURCES := $(shell find src -name '*.py' -o -name '*.html') pyproject.toml
 
-.PHONY: help run test lint unit parts clean
+.PHONY: help run test test-pythons hurry lint unit fuzz soak bench man pyz deb parts clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.installed  ## start hapolicy on 127.0.0.1:10060 before two sample services
 	@exec $(BIN)/python -m hapolicy.demo
@@ -23,6 +23,43 @@ lint: $(VENV)/.tested  ## style, types, and who may import whom
 
 unit: $(VENV)/.tested  ## all tests, against the installed package
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+hurry: $(VENV)/.tested  ## the tests with Python's own checks on, and threads that take turns every microsecond
+	PYTHONDEVMODE=1 PYTHONWARNINGS=error HAPOLICY_TEST_SWITCH_INTERVAL=0.000001 \
+	$(BIN)/python -m pytest tests/unit tests/property tests/process $(PYTEST_ARGS)
+
+test-pythons: $(SOURCES)  ## the same tests under each other Python that is here: 3.12, 3.13
+	@PYTHONS="$(PYTHONS)" tests/with-pythons $(PYTEST_ARGS)
+
+FUZZ_SECONDS ?= 20
+FUZZED := requests answers orders services addresses arguments
+
+fuzz: $(VENV)/.fuzzable  ## FUZZ_SECONDS=20 of guided nonsense for each parser; what it learns stays in build/fuzz
+	@for target in $(FUZZED); do \
+	mkdir -p build/fuzz/$$target && log=build/fuzz/$$target.log && \
+	{ $(BIN)/python tests/fuzz/run.py $$target --seconds $(FUZZ_SECONDS) --corpus build/fuzz/$$target >$$log 2>&1 || \
+	{ tail -30 $$log; exit 1; }; } && \
+	echo "$$target: $$(sed -n 's/^stat::number_of_executed_units: //p' $$log) inputs" || exit 1; \
+	done
+
+SOAK_SECONDS ?= 180
+SOAK_CONNECTIONS ?= 200
+
+soak: $(VENV)/.benchable  ## SOAK_SECONDS=180 of faults in turn under SOAK_CONNECTIONS=200; figures, and build/soak.svg
+	@$(BIN)/python -m tests.soak.run --seconds $(SOAK_SECONDS) --connections $(SOAK_CONNECTIONS) --svg build/soak.svg
+
+man: $(VENV)/.buildable  ## the manual pages, into build/man
+	@$(BIN)/python package/man.py build/man
+
+pyz: $(VENV)/.buildable  ## one file for any python3 from 3.11 on: dist/hapolicy.pyz
+	@$(BIN)/python package/pyz.py dist/hapolicy.pyz
+
+deb: $(VENV)/.buildable  ## the Debian package, into dist
+	@$(BIN)/python package/deb.py dist
+
+bench: $(VENV)/.benchable  ## hapolicy beside 1.00 and HAProxy, into benchmarks/results (BENCH_ARGS=--quick to try)
+	@tests/install-parts gcc libc6-dev haproxy hapolicy systemd
+	$(BIN)/python -m benchmarks.run $(BENCH_ARGS)
 
 parts:  ## the Debian packages that the end-to-end tests use, where this is possible
 	@tests/install-parts
@@ -43,3 +80,15 @@ $(VENV)/.installed: $(VENV)/bin/python $(SOURCES)
 $(VENV)/.tested: $(VENV)/bin/python $(SOURCES)
 	$(INSTALL) '.[test]'
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.buildable: $(VENV)/bin/python $(SOURCES)
+	$(INSTALL) '.[build]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.fuzzable: $(VENV)/bin/python $(SOURCES)
+	$(INSTALL) '.[fuzz]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.benchable: $(VENV)/bin/python $(SOURCES)
+	$(INSTALL) '.[test,bench]'
+	@touch $@ $(VENV)/.tested $(VENV)/.installed

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Sequence
 
 from hapolicy.address import TcpAddress, UnixAddress
-from hapolicy.settings import Listener, Settings, SettingsError
+from hapolicy.settings import DEFAULT_LISTENERS, Listener, Settings, SettingsError
 
 # While all threads are busy or --max-clients is reached, clients wait here; the kernel caps it at somaxconn.
 _BACKLOG = 1024
@@ -47,6 +47,8 @@ class Listening:
         self.control = [sock for name, sock in passed if name == "control"]
         self.http = [sock for name, sock in passed if name == "http"]
         self.clients = [sock for name, sock in passed if name not in ("control", "http")]
+        if self.clients and settings.listeners != DEFAULT_LISTENERS:
+            self.warnings.append("of no effect: the service manager passed the sockets to listen on")
         try:
             self.clients = self.clients or self._open_all("--listen", settings.listeners)
             if settings.control and not self.control:

@@ -88,6 +88,7 @@ class Relay:
         self._tally.counts()
         for upstream in self._scheduler.members:
             upstream.totals()
+            _ = upstream.gate.trial_in_s
 
     def _ask(self, upstream: Upstream, request: Request, deadline: float, failures: dict[str, str]) -> bytes | None:
         """One candidate: its answer, or None with the reason added to `failures`."""

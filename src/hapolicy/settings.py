@@ -47,6 +47,9 @@ class Listener:
         return str(self.address)
 
 
+DEFAULT_LISTENERS = (Listener(TcpAddress("127.0.0.1", 10060)),)
+
+
 @dataclass(frozen=True)
 class HealthSettings:
     """When a service counts as down, and for how long."""
@@ -63,7 +66,7 @@ class Settings:
 
     services: tuple[Service, ...]
     default_action: str = "dunno"  # 1.00's: mail goes on as if nobody had been asked
-    listeners: tuple[Listener, ...] = (Listener(TcpAddress("127.0.0.1", 10060)),)
+    listeners: tuple[Listener, ...] = DEFAULT_LISTENERS
     allow: tuple[Network, ...] = ()
     stdio: bool = False
     control: Listener | None = None

@@ -15,7 +15,7 @@ from tests.support.sample import Sample
 
 CONFIG = Path(__file__).parents[2] / "config"
 EXAMPLE_ADDRESS = "127.0.0.1:10060"
-EXAMPLE_COMMAND = "/usr/bin/hapolicy -l -s GREY1=10.0.0.1:10031:10 -s GREY2=10.0.0.2:10031:10"
+EXAMPLE_COMMAND = "/usr/sbin/hapolicy -l -s GREY1=10.0.0.1:10031:10 -s GREY2=10.0.0.2:10031:10"
 ANSWER = "REJECT {name} was asked"
 
 
