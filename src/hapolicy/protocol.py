@@ -103,6 +103,8 @@ class RequestReader:
         Raises `MalformedRequest`; after that the stream has no meaning any more.
         """
         buffer = self._buffer
+        if not buffer:
+            return None
         if not self._scanned and _is_one_request(buffer):
             self._buffer = b""
             return Request(buffer)
