@@ -54,9 +54,6 @@ def make_bundle(folder: Path) -> None:
     """Fill `folder` with hapolicy and what it needs. Raises `BuildError`."""
     with tempfile.TemporaryDirectory(prefix="hapolicy-build-") as name:
         _install(_copy_sources(Path(name)), folder)
-    for native in [*folder.glob("cysystemd*")]:
-        shutil.rmtree(native)
-    shutil.copytree(HERE / "cysystemd", folder / "cysystemd", ignore=shutil.ignore_patterns("__pycache__"))
     for pattern in _USELESS:
         for path in folder.glob(pattern):
             shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 from tests.support.procs import Process
+
+# How long a thread may run before another one is let in: the shorter, the more of what may be mixed up is.
+if interval_s := os.environ.get("HAPOLICY_TEST_SWITCH_INTERVAL"):
+    sys.setswitchinterval(float(interval_s))
 
 
 @pytest.fixture(autouse=True)

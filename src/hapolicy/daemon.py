@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import signal
@@ -56,7 +57,7 @@ class Daemon:
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raises `ListenError` when it cannot begin."""
-        threading.excepthook = self._log_uncaught
+        threading.excepthook = sys.unraisablehook = self._log_uncaught
         listening = Listening(self._settings, systemd.passed_sockets())
         watchdog = Watchdog(listening.clients, self._clients, self._current_pool, self._log)
         try:
@@ -195,4 +196,5 @@ class Daemon:
         )
 
     def _log_uncaught(self, caught: Any) -> None:
-        self._log.fault(caught.exc_value)
+        with contextlib.suppress(MemoryError):  # then there is none for words either
+            self._log.fault(caught.exc_value)

@@ -65,10 +65,9 @@ class Recovery:
             upstream.drop_idle_links()
             if self._probe_kind is Probe.OFF:
                 continue
-            trial = upstream.gate.admit_trial()
-            if trial is not None:
+            if (trial := upstream.gate.admit_trial()) is not None:
                 self._start_probe(upstream, trial)
-            elif (trial_in_s := upstream.gate.trial_in_s) is not None:
+            if (trial_in_s := upstream.gate.trial_in_s) is not None:
                 next_look_s = min(next_look_s, trial_in_s)
         return next_look_s
 

@@ -9,6 +9,7 @@ import socket
 import socketserver
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -23,8 +24,28 @@ from hapolicy.settings import Network
 _ACCEPT_PAUSE_S = 0.1
 _OURS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
+# How often, while all places are taken, one looks for those whose client's thread died without a word.
+_RECLAIM_S = 1.0
+
 # How long SIGTERM may go unnoticed by an idle listener.
 _POLL_S = 0.25
+
+
+class Arrival:
+    """A client that was accepted; it has a place among `Clients` until its `end`, or until nobody holds it any more.
+
+    The latter is for a thread that dies before its first line, of want of memory (tests/faults/test_limits.py).
+    """
+
+    def __init__(self, sock: socket.socket, clients: Clients) -> None:
+        self.sock = sock
+        self._clients = clients
+        self._place = clients.seat(self)
+
+    def end(self) -> None:
+        """Part with the client."""
+        self.sock.close()
+        self._clients.give_back(self._place)
 
 
 class Clients:
@@ -35,12 +56,15 @@ class Clients:
         self._log = log
         self._changed = threading.Condition()  # guards all fields below
         self._reserved = 0
+        self._places: set[weakref.ref[Arrival]] = set()
         self._sessions: set[Session] = set()
         self._full_told = False
         self._stopping = False
 
     def __len__(self) -> int:
-        return self._reserved
+        with self._changed:
+            self._reclaim()
+            return self._reserved
 
     @property
     def limit(self) -> int:
@@ -60,25 +84,43 @@ class Clients:
         return max((session.answering_s() for session in sessions), default=0.0)
 
     def reserve(self) -> bool:
-        """Wait for room for one more; False when no more are wanted. Each True is to be given back."""
+        """Wait for room for one more; False when no more are wanted. Each True is to be given back, see `Arrival`."""
         with self._changed:
             tell = self._reserved >= self._limit and not self._full_told
             self._full_told |= tell
         if tell:
             self._log.emit(Level.WARNING, "server.full", max_clients=self._limit)
         with self._changed:
-            self._changed.wait_for(lambda: self._stopping or self._reserved < self._limit)
+            while not self._changed.wait_for(lambda: self._stopping or self._reserved < self._limit, _RECLAIM_S):
+                self._reclaim()
             if not self._stopping:
                 self._reserved += 1
             return not self._stopping
 
-    def give_back(self) -> None:
-        """One fewer."""
+    def seat(self, arrival: Arrival) -> weakref.ref[Arrival]:
+        """The place of `arrival`, for `give_back`: from here on it is given back when the arrival is gone, too."""
+        place = weakref.ref(arrival)
         with self._changed:
+            self._places.add(place)
+        return place
+
+    def give_back(self, place: weakref.ref[Arrival] | None = None) -> None:
+        """One fewer: the client of `place`, or what was reserved for a client that did not come."""
+        with self._changed:
+            if place is not None:
+                if place not in self._places:
+                    return  # given back before
+                self._places.discard(place)
             self._reserved -= 1
             if self._reserved <= self._limit * 0.9:
                 self._full_told = False
             self._changed.notify()
+
+    def _reclaim(self) -> None:
+        """Give back the places of arrivals that are gone without a word."""
+        lost = {place for place in self._places if place() is None}
+        self._places -= lost
+        self._reserved -= len(lost)
 
     def enter(self, session: Session) -> None:
         """`session` begins."""
@@ -127,19 +169,20 @@ class PolicyServer(socketserver.TCPServer):
         """Begin to accept, on a thread of its own."""
         threading.Thread(target=self.serve_forever, args=(_POLL_S,), name="accept", daemon=True).start()
 
-    def get_request(self) -> tuple[socket.socket, Any]:
+    def get_request(self) -> tuple[Any, Any]:
         """Accept one client, once there is room."""
         if not self._clients.reserve():
             raise OSError(errno.ESHUTDOWN, "no more clients")
         try:
-            accepted = self.socket.accept()
-        except OSError as error:
+            sock, address = self.socket.accept()
+            arrival = Arrival(sock, self._clients)
+        except (OSError, MemoryError) as error:
             self._clients.give_back()
-            if error.errno in _OURS:
+            if isinstance(error, MemoryError) or error.errno in _OURS:
                 self._wait_for_resources(error)
-            raise
+            raise OSError(errno.EAGAIN, "nobody accepted") from None
         self._accept_failed = False
-        return accepted
+        return arrival, address
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Start this client's thread, and those of all who wait: a burst must not queue behind the poll."""
@@ -156,31 +199,30 @@ class PolicyServer(socketserver.TCPServer):
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Whether this client may ask: everyone on this host, else who is in --allow."""
-        if is_welcome(request, client_address, self.allow):
+        if is_welcome(request.sock, client_address, self.allow):
             return True
         self._log.emit(Level.WARNING, "client.rejected", client=peer_name(client_address), reason="not in --allow")
         return False
 
     def shutdown_request(self, request: Any) -> None:
         """Part with a client."""
-        request.close()
-        self._clients.give_back()
+        request.end()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A fault of ours while accepting: say it, go on."""
         self._log.fault()
 
-    def _start_session(self, request: socket.socket, client_address: Any) -> None:
+    def _start_session(self, request: Arrival, client_address: Any) -> None:
         try:
             # Not threading.Thread: its start() waits until the new thread runs, seconds under load.
             _thread.start_new_thread(self._serve, (request, client_address))
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             self._log.emit(Level.ERROR, "client.rejected", client=peer_name(client_address), reason=str(error))
             self.shutdown_request(request)
 
-    def _serve(self, request: socket.socket, client_address: Any) -> None:
+    def _serve(self, request: Arrival, client_address: Any) -> None:
         try:
-            session = Session(SocketChannel(request), self._relay, self._log, peer_name(client_address))
+            session = Session(SocketChannel(request.sock), self._relay, self._log, peer_name(client_address))
             self._clients.enter(session)
             try:
                 session.run()
@@ -191,10 +233,10 @@ class PolicyServer(socketserver.TCPServer):
         finally:
             self.shutdown_request(request)
 
-    def _wait_for_resources(self, error: OSError) -> None:
+    def _wait_for_resources(self, error: Exception) -> None:
         if not self._accept_failed:
             self._accept_failed = True
-            self._log.emit(Level.ERROR, "server.accept_failed", error=error.strerror)
+            self._log.emit(Level.ERROR, "server.accept_failed", error=str(error) or "no memory")
         time.sleep(_ACCEPT_PAUSE_S)
 
 

@@ -45,6 +45,8 @@ class Session:
             self._reject(str(error))
         except OSError as error:
             self._log.emit(Level.DEBUG, "client.lost", client=self._peer, error=error.strerror or "timed out")
+        except MemoryError:
+            self._reject("no memory left on this host")
 
     def finish(self) -> None:
         """End after what has been asked is answered. Called from another thread."""

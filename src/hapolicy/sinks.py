@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
 import syslog
 
+from hapolicy import journald
 from hapolicy.logs import Fields, Sink
 from hapolicy.settings import LogSink
 
@@ -26,16 +26,11 @@ _PRIORITIES = {
 class JournalSink:
     """journald's native protocol: only by it do fields arrive; on stderr journald takes JSON for text."""
 
-    def __init__(self) -> None:
-        from cysystemd import journal  # 25 ms, spent only where it is used
-
-        self._send = journal.send
-
     def write(self, line: str, event: Fields) -> None:
         fields = {
             f"HAPOLICY_{name.upper()}": str(event[name]) for name in ("event", "service", "instance") if name in event
         }
-        self._send(
+        journald.send(
             MESSAGE=line,
             PRIORITY=_PRIORITIES[event["level"]],
             SYSLOG_IDENTIFIER=IDENTIFIER,
@@ -60,11 +55,13 @@ class DescriptorSink:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._broken = False  # the last line broke off in its middle: a full disk
 
     def write(self, line: str, event: Fields) -> None:
-        data = line.encode() + b"\n"
+        data = b"\n" * self._broken + line.encode() + b"\n"
         while data:
             data = data[os.write(self._descriptor, data) :]
+            self._broken = bool(data)
 
 
 class NoSink:
@@ -82,10 +79,7 @@ def open_sink(wanted: LogSink, *, stdio: bool) -> Sink:
     if wanted is LogSink.AUTO:
         wanted = _best_sink()
     if wanted is LogSink.JOURNAL:
-        # Without cysystemd (no wheel for this processor, say) a log elsewhere is better than none.
-        with contextlib.suppress(ImportError, OSError):
-            return JournalSink()
-        wanted = LogSink.SYSLOG if os.path.exists(_SYSLOG_SOCKET) else LogSink.STDERR
+        return JournalSink()
     if wanted is LogSink.SYSLOG:
         return SyslogSink()
     descriptor = 1 if wanted is LogSink.STDOUT and not stdio else 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -17,23 +18,28 @@ from hapolicy.status import log_status
 
 def serve_stdio(settings: Settings, log: EventLog) -> None:
     """Serve until the client ends; SIGTERM and SIGINT let its request in flight finish."""
-    pool = Pool(settings, log)
-    session = Session(_channel(), lambda: pool.relay, log, "stdin")
+    with contextlib.ExitStack() as stack:
+        pool = Pool(settings, log)
+        session = Session(_channel(stack), lambda: pool.relay, log, "stdin")
+        _handle_signals(session, pool)
+        tell_warnings(settings, log)
+        pool.watch()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
+        session.run()
+        pool.stop()
+    log.close(LOG_CLOSE_S)
+
+
+def _channel(stack: contextlib.ExitStack) -> Channel:
+    if not stdin_is_connected_socket():
+        return PipeChannel(0, 1)
+    sock = stack.enter_context(socket.socket(fileno=os.dup(0)))
+    sock.setblocking(True)
+    return SocketChannel(sock)
+
+
+def _handle_signals(session: Session, pool: Pool) -> None:
     for stop in STOP_SIGNALS:
         signal.signal(stop, lambda *_: session.finish())
     signal.signal(signal.SIGUSR1, lambda *_: log_status(pool))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the next client has a process of its own
-    tell_warnings(settings, log)
-    pool.watch()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
-    session.run()
-    pool.stop()
-    log.close(LOG_CLOSE_S)
-
-
-def _channel() -> Channel:
-    if not stdin_is_connected_socket():
-        return PipeChannel(0, 1)
-    sock = socket.socket(fileno=os.dup(0))
-    sock.setblocking(True)
-    return SocketChannel(sock)

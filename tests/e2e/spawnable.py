@@ -18,7 +18,7 @@ from typing import Any
 from tests.e2e.need import missing
 
 USER = "nobody"  # as in the manual of 1.00; no file of hapolicy's has to belong to it
-PACKAGES = ("hapolicy", "structlog", "pybreaker", "cysystemd", "typing_extensions")
+PACKAGES = ("hapolicy", "structlog", "pybreaker", "typing_extensions")
 SYSTEM_PYTHON = "/usr/bin/python3"
 
 

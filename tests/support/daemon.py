@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from types import TracebackType
@@ -9,7 +10,10 @@ from typing import Any
 
 from tests.support.procs import PATIENCE_S, Event, Process
 
-PROGRAM = (sys.executable, "-m", "hapolicy")
+# With a switch interval for the tests, hapolicy goes by it, too (see conftest.py).
+_HURRIED = "from hapolicy import cli, daemon; daemon._SWITCH_INTERVAL_S = {}; raise SystemExit(cli.main())"
+_INTERVAL_S = os.environ.get("HAPOLICY_TEST_SWITCH_INTERVAL")
+PROGRAM = (sys.executable, *(["-c", _HURRIED.format(float(_INTERVAL_S))] if _INTERVAL_S else ["-m", "hapolicy"]))
 
 
 class Daemon(Process):

@@ -155,6 +155,7 @@ class Arrived:
 
     def __init__(self, local: str) -> None:
         self._local = local
+        self.sock = self  # an arrival and its socket in one
 
     def getsockname(self) -> tuple[str, int]:
         """The address that the client connected to."""

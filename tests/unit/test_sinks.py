@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hapolicy import sinks
+from hapolicy import journald, sinks
 from hapolicy.logs import Level
 from hapolicy.settings import LogSink
 from hapolicy.sinks import DescriptorSink, JournalSink, NoSink, SyslogSink, open_sink
@@ -25,10 +25,8 @@ EVENT = {"timestamp": "t", "level": "warning", "event": "service.failed", "servi
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What was sent to journald."""
-    from cysystemd import journal
-
     sent: list[dict[str, Any]] = []
-    monkeypatch.setattr(journal, "send", lambda **fields: sent.append(fields))
+    monkeypatch.setattr(journald, "send", lambda **fields: sent.append(fields))
     return sent
 
 
@@ -137,7 +135,7 @@ def test_auto(monkeypatch: pytest.MonkeyPatch, sent: list[dict[str, Any]], there
 # Prints for each --log which sink a process gets that serves the client on its stdin.
 SPAWNED = """
 import json, os, sys
-from hapolicy import sinks
+from hapolicy import journald, sinks
 from hapolicy.settings import LogSink
 syslog = sys.argv[1] == "syslog"
 os.path.exists = lambda path: syslog and path == "/dev/log"

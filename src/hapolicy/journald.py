@@ -1,10 +1,7 @@
-"""``send`` of cysystemd.journal in pure Python, for the .deb and the zipapp.
+"""Entries for journald by its native protocol (https://systemd.io/JOURNAL_NATIVE_PROTOCOL/).
 
-cysystemd's wheel is machine code for one processor and one Python, and brings along libsystemd, libgcrypt, liblzma
-and more, 3.5 MB that no security update of Debian's ever reaches. A zipapp cannot load it without unpacking it
-somewhere first, for which a hardened service has no place. What hapolicy uses of it is this one function.
-
-The protocol: https://systemd.io/JOURNAL_NATIVE_PROTOCOL/
+A few lines of our own, because cysystemd holds the interpreter's lock while its send blocks: a journald that stood
+still for four seconds stopped every answer for as long (tests/faults/test_logs.py). A Python socket lets go of it.
 """
 
 from __future__ import annotations

@@ -1,1 +1,0 @@
-"""What the .deb and the zipapp carry in the place of the library cysystemd: see `journal`."""

@@ -1,0 +1,11 @@
+"""hapolicy that looks a name up again after 0.2 s: a program for a test, with hapolicy's arguments."""
+
+from __future__ import annotations
+
+import sys
+
+from hapolicy import cli, resolver
+
+if __name__ == "__main__":
+    resolver.FRESH_S = 0.2
+    sys.exit(cli.main())

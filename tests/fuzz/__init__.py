@@ -1,0 +1,1 @@
+"""Fuzzing of all that strangers write: see `run`."""

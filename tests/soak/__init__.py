@@ -1,0 +1,1 @@
+"""A long run with faults that roll over the services: see `run`."""
