@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import hapolicy
 from hapolicy import systemd
+from hapolicy.clients import Clients
 from hapolicy.control import ControlServer
 from hapolicy.listeners import Listening, describe
 from hapolicy.logs import EventLog, Level
 from hapolicy.operations import Operations
 from hapolicy.pool import Pool
 from hapolicy.process import HANDLED_SIGNALS, LOG_CLOSE_S, STOP_SIGNALS, tell_warnings
-from hapolicy.server import Clients, PolicyServer
+from hapolicy.server import PolicyServer
 from hapolicy.settings import Settings, SettingsError
 from hapolicy.status import log_status
 from hapolicy.watchdog import Watchdog

@@ -19,10 +19,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hapolicy import systemd
+from hapolicy.clients import Clients
 from hapolicy.health import State
 from hapolicy.logs import EventLog, Level
 from hapolicy.pool import Pool
-from hapolicy.server import Clients
 
 # Far more than a connection on this host needs under load, far less than the usual WatchdogSec= of 30 s.
 _CONNECT_TIMEOUT_S = 5.0

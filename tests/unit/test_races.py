@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 
 from hapolicy.address import TcpAddress
+from hapolicy.clients import Clients
 from hapolicy.failure import FailureKind, ServiceFailure
 from hapolicy.health import Gate, Trial
 from hapolicy.logs import QUEUE_MAX_EVENTS, EventLog, Fields, Level
 from hapolicy.resolver import Resolver
 from hapolicy.scheduler import Scheduler
-from hapolicy.server import Clients
 from hapolicy.settings import HealthSettings
 from hapolicy.stats import Tally
 from hapolicy.upstream import Upstream

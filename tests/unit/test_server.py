@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from hapolicy.clients import Clients
 from hapolicy.logs import EventLog
 from hapolicy.pool import Pool
-from hapolicy.server import Clients, PolicyServer
+from hapolicy.server import PolicyServer
 from tests.support.procs import wait_until
 from tests.unit.capture import Capture
 from tests.unit.conftest import MakePool
