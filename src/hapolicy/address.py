@@ -68,6 +68,8 @@ def split_address(text: str) -> tuple[tuple[str, str], list[str]]:
         before = text.rpartition(":")[0]
         if ":" in before and _is_ip(before):
             raise AddressError("an IPv6 address needs brackets around it")
+    if fields[0] == "inet":
+        raise AddressError("'inet:' is not needed here")
     if len(fields) < 2 or not fields[1]:
         raise AddressError("no path after 'unix:'" if fields[0] == "unix" else "no port")
     return (fields[0], fields[1]), fields[2:]

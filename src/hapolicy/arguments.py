@@ -25,6 +25,7 @@ _ACTIONS = re.compile(
     re.IGNORECASE,
 )
 _WORD = re.compile(r"""(?:[^\s"'\\]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')+(?=\s|$)""")
+_MARGIN_S = 5
 _POSTFIX_TIMEOUT_S = 100  # smtpd_policy_service_timeout
 
 
@@ -43,7 +44,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         raise UsageError(where + _complaint(option, error.message)) from None
     for word in unknown:
         where = getattr(word, "where", "")
-        raise UsageError(f"{where}{printable(word)}: not an option; hapolicy --help lists them")
+        hint = f"; a file of arguments is given as @{printable(word)}" if word.startswith("/") else ""
+        raise UsageError(f"{where}{printable(word)}: not an option{hint}; hapolicy --help lists them")
     return options
 
 
@@ -57,6 +59,8 @@ def settings_from(options: argparse.Namespace, *, stdin_is_client: bool) -> Sett
     defaults = Settings(services=services)
     listeners = tuple(options.listen or defaults.listeners)
     allow = tuple(options.allow or ())
+    if not stdio:
+        _refuse_ourselves(services, listeners)
     http_allow = tuple(options.http_allow or ())
     if not stdio:
         _refuse_open("--listen", listeners, "--allow", allow)
@@ -115,6 +119,14 @@ def _refuse_open(option: str, listeners: Sequence[Listener], guard: str, allowed
             )
 
 
+def _refuse_ourselves(services: Sequence[Service], listeners: Sequence[Listener]) -> None:
+    """A hapolicy that asks itself is full after one request."""
+    addresses = {str(listener.address) for listener in listeners}
+    for service in services:
+        if str(service.address) in addresses:
+            raise ConfigError(f"-s {service.name}={service.address}: that is where hapolicy itself listens")
+
+
 def _is_local(listener: Listener) -> bool:
     if isinstance(listener.address, UnixAddress) or listener.address.host == "localhost":
         return True
@@ -131,8 +143,8 @@ def _warnings(options: argparse.Namespace, services: tuple[Service, ...]) -> lis
     if total_s > options.deadline:
         text = f"the timeouts of all services add up to {total_s:g} s, so not each of them may be asked in time"
         warnings.append((f"--deadline {options.deadline:g}", text))
-    if options.deadline >= _POSTFIX_TIMEOUT_S:
-        text = f"Postfix waits {_POSTFIX_TIMEOUT_S} s (smtpd_policy_service_timeout) unless told otherwise"
+    if options.deadline > _POSTFIX_TIMEOUT_S - _MARGIN_S:
+        text = f"Postfix gives up after {_POSTFIX_TIMEOUT_S} s (smtpd_policy_service_timeout, or timeout= in main.cf)"
         warnings.append((f"--deadline {options.deadline:g}", text))
     return warnings
 

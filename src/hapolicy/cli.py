@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from hapolicy.arguments import parse, settings_from
 from hapolicy.logs import EventLog
 from hapolicy.options import UsageError, printable
-from hapolicy.process import block_signals, stay_on_processor, stdin_is_connected_socket
+from hapolicy.process import block_signals, raise_descriptor_limit, stay_on_processor, stdin_is_connected_socket
 from hapolicy.settings import Settings, SettingsError
 from hapolicy.sinks import IDENTIFIER, is_client, open_sink
 
@@ -43,6 +43,7 @@ def _run(settings: Settings, read_settings: Callable[[], Settings]) -> None:
     else:
         from hapolicy.daemon import Daemon
 
+        raise_descriptor_limit()
         stay_on_processor(settings.cpu)
         Daemon(settings, _open_log(settings), read_settings).run()
 

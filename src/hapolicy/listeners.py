@@ -23,6 +23,16 @@ class ListenError(SettingsError):
     """An address that cannot be listened on; the text says which and why."""
 
 
+def _os_error(given: str, error: OSError) -> ListenError:
+    hints = {
+        errno.EADDRINUSE: "; ss -ltnp shows who has it: perhaps hapolicy.socket, or an entry in master.cf",
+        errno.EADDRNOTAVAIL: "; this host has no such address (yet)",
+    }
+    if error.errno in hints:
+        return _error(given, f"{error.strerror}{hints[error.errno]}")
+    return _error(given, error.strerror)
+
+
 def _error(given: str, reason: str | None) -> ListenError:
     example = "unix:/run/hapolicy/policy.sock" if "unix:" in given else "127.0.0.1:10060"
     return ListenError(f"{given}: {reason}; right is for example {given.split()[0]} {example}")
@@ -141,7 +151,7 @@ def _open_tcp(family: socket.AddressFamily, where: tuple[object, ...], given: st
 def _listen_error(error: OSError, given: str, host: str) -> ListenError:
     if ipaddress.ip_address(host.partition("%")[0]).is_loopback and error.errno in _FAMILY_MISSING:
         return FamilyMissing(f"{given}: {error.strerror}")
-    return _error(given, error.strerror)
+    return _os_error(given, error)
 
 
 def _open_unix(given: str, path: str, mode: int) -> socket.socket:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 
@@ -31,6 +32,12 @@ def stay_on_processor(cpu: str) -> None:
             os.sched_setaffinity(0, {chosen})
             # A thread that wakes must not interrupt the one that has the interpreter: it could only wait for it.
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+def raise_descriptor_limit() -> None:
+    """Use what the hard limit allows: a client and a link take a descriptor each, and 1024 are soon gone."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def block_signals() -> None:

@@ -145,7 +145,7 @@ class Relay:
                 "attempts": attempts,
             }
 
-        self._log.emit_later(Level.WARNING, "request.defaulted", fields)
+        self._log.emit_later(Level.ERROR, "request.defaulted", fields)
 
 
 def _log_failure(upstream: Upstream, request: Request, failure: ServiceFailure) -> None:

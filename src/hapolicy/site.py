@@ -59,7 +59,7 @@ class Site:
     def _ready(self, _: Query) -> Response:
         """Whether a service may be asked; with none left, another host's hapolicy may do better."""
         services = self._operations.status().services
-        up = sum(service.state == "up" for service in services)
+        up = sum(service.available for service in services)
         status = HTTPStatus.OK if up else HTTPStatus.SERVICE_UNAVAILABLE
         return plain(status, f"{up} of {len(services)} services up")
 

@@ -23,6 +23,7 @@ class ServiceStatus:
     timeout_s: float
     state: str  # up, down, probing, draining
     draining: bool  # told so, whatever its state
+    available: bool  # whether the next request may go to it
     trial_in_s: float | None  # seconds until the next probe, while down
     queries: int
     answers: int
@@ -59,6 +60,7 @@ def _service(upstream: Upstream, counters: Counters, minute: Sequence[int], answ
         timeout_s=service.timeout_s,
         state=_state(upstream),
         draining=upstream.draining,
+        available=upstream.available,
         trial_in_s=upstream.gate.trial_in_s,
         queries=counters.queries,
         answers=counters.answers,

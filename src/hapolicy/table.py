@@ -120,11 +120,12 @@ def render(status: Status, *, colours: bool, width: int | None = None) -> str:
 
 
 def state_in_words(service: Status) -> str:
-    """up; down for another 17 s; probing; draining."""
+    """up; down for another 17 s; probing; draining; and when it is drained besides, that too."""
     state, trial_in_s = service["state"], service["trial_in_s"]
+    drained = ", drained" if service.get("draining") and state != "draining" else ""
     if state != "down" or trial_in_s is None:
-        return safe(state)
-    return f"down for another {math.ceil(trial_in_s)} s" if trial_in_s > 0 else "down, to be tried now"
+        return safe(state) + drained
+    return (f"down for another {math.ceil(trial_in_s)} s" if trial_in_s > 0 else "down, to be tried now") + drained
 
 
 def _cells(service: Status) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ What is checked before each WATCHDOG=1, every half of the time that the service 
 
 1. Each listener takes a real connection, gives it a session, and the session ends when we end it: the accept loop,
    the start of a thread, and the register of clients work. (Not while --max-clients is reached: then not to accept
-   is right.)
+   is right. Nor on a unix socket whose mode keeps us out.)
 2. Whose turn it is can be told, and the counters can be read: no lock on a request's walk is stuck.
 3. No client waits for an answer longer than the deadline allows.
 
@@ -61,7 +61,7 @@ class Watchdog:
                 self.check()
                 systemd.notify("WATCHDOG=1", self.status_line())
             except (OSError, RuntimeError) as error:
-                self._log.emit(Level.ERROR, "daemon.error", error=f"watchdog: {error}")
+                self._log.emit(Level.ERROR, "watchdog.failed", error=str(error))
             if self._stop.wait(period_s):
                 return
 
@@ -79,7 +79,10 @@ class Watchdog:
 def _connect_and_leave(listening: socket.socket) -> None:
     with socket.socket(listening.family, socket.SOCK_STREAM) as sock:
         sock.settimeout(_CONNECT_TIMEOUT_S)
-        sock.connect(_reachable(listening))
+        try:
+            sock.connect(_reachable(listening))
+        except PermissionError:
+            return  # a unix socket that only Postfix may use
         sock.shutdown(socket.SHUT_WR)
         sock.recv(1)
 

@@ -76,7 +76,7 @@ def test_a_wall_clock_that_jumps_changes_nothing(clock: WallClock, matrix: Matri
         Sample("A") as a,
         Sample("B") as b,
         Daemon(
-            *("-s", a.service(fields), "-s", b.service(fields), "--deadline", str(DEADLINE_S)),
+            *("-l", "-s", a.service(fields), "-s", b.service(fields), "--deadline", str(DEADLINE_S)),
             *("--cooldown", str(COOLDOWN_S), "--cooldown-max", str(COOLDOWN_S)),
             env=clock.env,
         ) as daemon,

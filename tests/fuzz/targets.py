@@ -54,7 +54,7 @@ def _requests_in(pieces: list[bytes]) -> tuple[list[bytes], bool]:
             while (request := reader.next_request()) is not None:
                 found.append(request.raw)
                 assert all(isinstance(value, str) for value in request.attributes.values())
-                assert isinstance(request.state, str)
+                assert isinstance(request.text("protocol_state"), str)
                 assert request.instance in request.raw
         except MalformedRequest as error:
             return found, bool(_printable(error))

@@ -18,6 +18,7 @@ SERVICE = ServiceStatus(
     timeout_s=30.0,
     state="up",
     draining=False,
+    available=True,
     trial_in_s=None,
     queries=12,
     answers=9,

@@ -110,7 +110,7 @@ def test_the_default_action(make_pool: MakePool, capture: Capture) -> None:
     assert time.monotonic() - start < SLACK_S
     expected |= {"failures": {"A": "down", "B": "down"}, "attempts": 0, "instance": "1.3"}
     assert expected == without_common(capture.wait("request.defaulted", nth=2))
-    assert "warning" == capture.named("request.defaulted")[0]["level"]
+    assert "error" == capture.named("request.defaulted")[0]["level"]
 
 
 def test_a_mail_stays_with_its_service(make_pool: MakePool) -> None:
