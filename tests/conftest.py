@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 
 import pytest
 
 from tests.support.procs import Process
+
+# A shell starts what is to run in the background with SIGINT ignored, and so would all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long a thread may run before another one is let in: the shorter, the more of what may be mixed up is.
 if interval_s := os.environ.get("HAPOLICY_TEST_SWITCH_INTERVAL"):
