@@ -21,8 +21,10 @@ lint: $(VENV)/.tested  ## style, types, and who may import whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Many tests measure time, on machines that others use too: what fails is run once more, alone, and both are shown.
 unit: $(VENV)/.tested  ## all tests, against the installed package
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PYTEST_ARGS) || { echo "what failed, once more and alone:"; \
+	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(PYTEST_ARGS); }
 
 hurry: $(VENV)/.tested  ## the tests with Python's own checks on, and threads that take turns every microsecond
 	PYTHONDEVMODE=1 PYTHONWARNINGS=error HAPOLICY_TEST_SWITCH_INTERVAL=0.000001 \
