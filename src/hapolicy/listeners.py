@@ -28,9 +28,7 @@ def _os_error(given: str, error: OSError) -> ListenError:
         errno.EADDRINUSE: "; ss -ltnp shows who has it: perhaps hapolicy.socket, or an entry in master.cf",
         errno.EADDRNOTAVAIL: "; this host has no such address (yet)",
     }
-    if error.errno in hints:
-        return _error(given, f"{error.strerror}{hints[error.errno]}")
-    return _error(given, error.strerror)
+    return _error(given, f"{error.strerror}{hints.get(error.errno or 0, '')}")
 
 
 def _error(given: str, reason: str | None) -> ListenError:
