@@ -34,20 +34,45 @@ _PROTOCOL_STATES = ("CONNECT", "EHLO", "HELO", "MAIL", "RCPT", "DATA", "END-OF-M
 _KINDS = tuple(kind.value for kind in FailureKind)
 _BOUNDS = tuple("+Inf" if bound == math.inf else repr(bound) for bound in BOUNDS_S)
 
+# A rendering takes a millisecond from the mail: so much a second and no more, however often somebody asks. Prometheus
+# asks every 15 s.
+AGE_MAX_S = 1.0
+
+_ENCODERS = {
+    "text/plain": choose_encoder(""),
+    "application/openmetrics-text": choose_encoder("application/openmetrics-text; version=1.0.0"),
+}
+
 _Family = CounterMetricFamily | GaugeMetricFamily
 
 
 class Exposition:
     """The text that Prometheus reads."""
 
-    def __init__(self, status: Callable[[], Status]) -> None:
+    def __init__(self, status: Callable[[], Status], now: Callable[[], float] = time.monotonic) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(StatusCollector(status))
+        self._now = now
+        self._rendered: dict[str, tuple[float, bytes]] = {}  # when and what, by media type: there are two
 
     def render(self, accept: str) -> tuple[bytes, str]:
-        """All metrics as of now, and their media type: the best that the Accept header takes."""
-        encode, content_type = choose_encoder(accept)
-        return encode(self._registry), content_type
+        """All metrics, at most `AGE_MAX_S` old, and their media type: the first in the Accept header that we speak."""
+        encode, media_type = _encoder(accept)
+        now = self._now()
+        made_at, text = self._rendered.get(media_type, (-math.inf, b""))
+        if now - made_at >= AGE_MAX_S:
+            text = encode(self._registry)
+            self._rendered[media_type] = now, text
+        return text, media_type
+
+
+def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
+    """The library's own choice goes by a version that a stranger wrote: it raises on some, and echoes others."""
+    for wanted in accept.split(","):
+        name = wanted.partition(";")[0].strip()
+        if name in _ENCODERS:
+            return _ENCODERS[name]
+    return _ENCODERS["text/plain"]
 
 
 class StatusCollector(Collector):

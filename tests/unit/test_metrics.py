@@ -6,10 +6,12 @@ import dataclasses
 import math
 from typing import Any
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import hapolicy
 from hapolicy.metrics import _PROTOCOL_STATES, Exposition
+from hapolicy.operations import Status
 from hapolicy.stats import BOUNDS_S, Tally
 from hapolicy.status import ServiceStatus
 from tests.support.statuses import SERVICE, status_with
@@ -104,6 +106,35 @@ def test_openmetrics_is_given_to_who_asks_for_it() -> None:
     text, media_type = exposition.render("application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
     assert ("application/openmetrics-text", b"# EOF\n") == (media_type.partition(";")[0], text[-6:])
     assert "text/plain" == exposition.render("")[1].partition(";")[0]
+    both = "text/plain;version=0.0.4, application/openmetrics-text"
+    assert "text/plain" == exposition.render(both)[1].partition(";")[0]
+
+
+@pytest.mark.parametrize("version", ["abc", "1.x", "", "9999999999.1", "1" * 6000, "0.0.1;escaping=\x1b"])
+def test_a_strangers_version_is_neither_read_nor_echoed(version: str) -> None:
+    """prometheus_client's own choice raises TypeError on some of these, and gives others back in a header."""
+    exposition = Exposition(status_with)
+    for name in ("application/openmetrics-text", "text/plain"):
+        _, media_type = exposition.render(f"{name};version={version}")
+        assert media_type == exposition.render(name)[1]
+        assert name == media_type.partition(";")[0]
+
+
+def test_a_rendering_is_given_for_a_second_however_often_somebody_asks() -> None:
+    """A second scrape at once costs no second look at the counters; one a second later does."""
+    clock, looks = [100.0], []
+
+    def status() -> Status:
+        looks.append(clock[0])
+        return status_with()
+
+    exposition = Exposition(status, lambda: clock[0])
+    looks.clear()
+    for clock[0] in (100.0, 100.5, 100.999, 101.0, 101.5):
+        exposition.render("")
+    assert [100.0, 101.0] == looks
+    exposition.render("application/openmetrics-text")
+    assert [100.0, 101.0, 101.5] == looks
 
 
 def test_start_time_does_not_wander() -> None:
