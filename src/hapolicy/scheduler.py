@@ -3,7 +3,8 @@
 Lower prio first, as numbers. Within a tier each pick adds to every member that is up its weight, takes the
 member with the most, and subtracts the sum of the weights from it (nginx's algorithm, upstream round robin):
 exact over every run of as many picks as the weights sum up to, and without bursts. A change of who is
-up starts the count afresh, so it is exact again from there on.
+up starts the count afresh, so it is exact again from there on. A member that is stalled loses its turn to the next
+of its tier, and is asked after them.
 
 No I/O; of its members it knows only `Schedulable`.
 """
@@ -32,6 +33,10 @@ class Schedulable(Protocol):
     @property
     def available(self) -> bool:
         """Whether it may be chosen now."""
+
+    @property
+    def stalled(self) -> bool:
+        """Whether it had better be asked after its equals."""
 
 
 T = TypeVar("T", bound=Schedulable)
@@ -91,7 +96,8 @@ class _Tier(Generic[T]):
                 credit[member] += self._weights[member]
             order = sorted(up, key=credit.__getitem__, reverse=True)
             credit[order[0]] -= self._total
-            return order
+        stalled = [member for member in order if member.stalled]
+        return [member for member in order if member not in stalled] + stalled if stalled else order
 
     def peek(self) -> T | None:
         """Whose turn is next, None when nobody is available."""

@@ -21,6 +21,10 @@ from hapolicy.stats import Changes, Latencies
 # mtpolicyd closes an idle link after 60 s; whoever closes first spares the other a surprise.
 LINK_IDLE_MAX_S = 30.0
 
+# A service that owes answers and has given none for this long is asked after its equals: its timeout, 30 s unless told,
+# would keep every mail that comes until then as long. A service that is well answers somebody every few milliseconds.
+STALLED_AFTER_S = 1.0
+
 
 @dataclass
 class Counters:
@@ -30,6 +34,7 @@ class Counters:
     answers: int = 0
     failed: int = 0
     in_flight: int = 0
+    quiet_since: float = 0.0  # while in_flight: when it last said something, or was asked first
     failures: Counter[FailureKind] = field(default_factory=Counter)
     last_error: str = ""
     probes_answered: int = 0
@@ -82,6 +87,12 @@ class Upstream:
         """Whether the scheduler may choose it now."""
         return not self.draining and self.gate.available
 
+    @property
+    def stalled(self) -> bool:
+        """Whether it owes answers and has given none for `STALLED_AFTER_S`: it may be hung, or very slow."""
+        counters = self._counters  # read without the lock: a moment's error costs an order, not an answer
+        return counters.in_flight > 0 and time.monotonic() - counters.quiet_since > STALLED_AFTER_S
+
     def redefine(self, service: Service, health: HealthSettings, connect_timeout_s: float) -> None:
         """Go by another definition of the same name and address from now on; health, links and counters stay."""
         self.service = service
@@ -121,11 +132,12 @@ class Upstream:
 
         Raises `ServiceFailure`.
         """
-        counters = self._counters
+        counters, expiry = self._counters, self._expiry(deadline)
         with self._lock:
             counters.queries += 1
+            if not counters.in_flight:
+                counters.quiet_since = expiry.start
             counters.in_flight += 1
-        expiry = self._expiry(deadline)
         try:
             answer = self._exchange(request, expiry)
         except BaseException as error:
@@ -135,11 +147,12 @@ class Upstream:
                 counters.failures[error.kind if isinstance(error, ServiceFailure) else FailureKind.LOCAL] += 1
                 counters.last_error = str(error)
             raise
-        took_s = time.monotonic() - expiry.start
+        now = time.monotonic()
         with self._lock:
             counters.in_flight -= 1
             counters.answers += 1
-            counters.latencies.add(took_s)
+            counters.quiet_since = now
+            counters.latencies.add(now - expiry.start)
         return answer
 
     def probe(self, request: bytes | None) -> None:
@@ -182,7 +195,7 @@ class Upstream:
     def _expiry(self, deadline: float) -> Expiry:
         now = time.monotonic()
         budget_s = min(self.service.timeout_s, deadline - now)
-        return Expiry(now + budget_s, budget_s)
+        return Expiry(now, budget_s)
 
     def _exchange(self, request: bytes, expiry: Expiry) -> bytes:
         try:
@@ -199,7 +212,7 @@ class Upstream:
         now = time.monotonic()
         budget_s = min(self._connect_timeout_s, expiry.at - now)
         addresses = self._resolver.addresses(budget_s)
-        return connect(addresses, Expiry(now + budget_s, budget_s))
+        return connect(addresses, Expiry(now, budget_s))
 
     def _use(self, link: Link, request: bytes, expiry: Expiry) -> bytes:
         try:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from hapolicy.upstream import STALLED_AFTER_S
 from tests.support.client import Load, PolicyClient
 from tests.support.daemon import Daemon
 from tests.support.procs import SLACK_S, wait_until
@@ -46,6 +48,36 @@ def test_a_hung_service_costs_one_timeout_and_comes_back_by_a_probe() -> None:
         assert live_failures == len(daemon.events_of("service.failed", service="A")) <= 16
         assert any(instance.startswith("hapolicy") for instance in a.stats()["instances"])
         assert [] == daemon.events_of("service.down", service="B") + daemon.events_of("request.defaulted")
+
+
+def test_a_hung_service_keeps_only_the_mails_of_its_first_second() -> None:
+    """Long before its timeout is over, newcomers go to its equal: it owes answers and gives none."""
+    timeout_s, last_s = 4.0, 3.0
+    with (
+        Sample("A") as a,
+        Sample("B") as b,
+        Daemon("-s", a.service(f":::{timeout_s}"), "-s", b.service(f":::{timeout_s}")) as daemon,
+        ThreadPoolExecutor(64) as mails,
+    ):
+
+        def mail(_: int) -> tuple[float, float]:
+            sent = time.monotonic()
+            with PolicyClient(daemon.address) as client:
+                assert client.ask().startswith("DUNNO")
+            return sent, time.monotonic() - sent
+
+        a.pause()
+        hung = time.monotonic()
+        asked = []
+        while time.monotonic() < hung + last_s:
+            asked.append(mails.submit(mail, 0))
+            time.sleep(0.05)
+        waits = [(sent - hung, wait_s) for sent, wait_s in (one.result() for one in asked)]
+        newcomers = [wait_s for sent_s, wait_s in waits if sent_s > STALLED_AFTER_S + SLACK_S]
+        assert any(wait_s >= timeout_s - 0.1 for sent_s, wait_s in waits if sent_s < STALLED_AFTER_S)
+        assert len(newcomers) > 10
+        assert max(newcomers) < SLACK_S
+        assert [] == daemon.events_of("request.defaulted")
 
 
 def test_kill_9_of_one_of_two_services_loses_nothing() -> None:

@@ -20,6 +20,7 @@ class Member:
     weight: Fraction
     prio: int = 10
     available: bool = True
+    stalled: bool = False
 
 
 weights = st.one_of(

@@ -24,7 +24,7 @@ Pair = tuple[Link, socket.socket]
 
 def within(seconds: float) -> Expiry:
     """From now on."""
-    return Expiry(time.monotonic() + seconds, seconds)
+    return Expiry(time.monotonic(), seconds)
 
 
 def tcp(address: str | tuple[str, int]) -> SocketAddress:

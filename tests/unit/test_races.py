@@ -90,6 +90,7 @@ class Member:
     weight: Fraction
     prio: int = 10
     available: bool = True
+    stalled: bool = False
 
     def __hash__(self) -> int:
         return id(self) >> 4

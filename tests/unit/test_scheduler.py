@@ -20,6 +20,7 @@ class Member:
     prio: int = 10
     weight: Fraction = Fraction(1)
     available: bool = True
+    stalled: bool = False
 
 
 def members(**weights: str) -> list[Member]:
@@ -104,6 +105,18 @@ def test_back_from_being_alone() -> None:
     assert "a" * 100 == picks(scheduler, 100)
     given[1].available = True
     assert Counter(a=5, b=5) == Counter(picks(scheduler, 10))
+
+
+def test_who_is_stalled_is_asked_after_its_equals() -> None:
+    """But before the next tier; its turns go to the next in turn, and it has no debt when it is well again."""
+    a, b, c, _ = given = [Member("a"), Member("b"), Member("c"), Member("y", 20)]
+    scheduler = Scheduler(given)
+    a.stalled = True
+    assert ["bcay", "bcay", "cbay"] == [order(scheduler) for _ in range(3)]
+    b.stalled = c.stalled = True
+    assert "abcabc" == picks(scheduler, 6)
+    a.stalled = b.stalled = c.stalled = False
+    assert "abcabc" == picks(scheduler, 6)
 
 
 def test_weights_over_300_requests() -> None:

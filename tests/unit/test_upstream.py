@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -171,6 +172,27 @@ def test_in_flight(make_upstream: MakeUpstream) -> None:
         assert (1, (1, 0, 0)) == (upstream.counters().in_flight, upstream.totals())
     thread.join(5)
     assert_counted(upstream, 1, 0, closed=1)
+
+
+def test_a_service_is_stalled_while_it_owes_answers_and_gives_none(
+    make_upstream: MakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not while nothing is asked, nor when one of many waits for long while others are answered."""
+    monkeypatch.setattr("hapolicy.upstream.STALLED_AFTER_S", 0.1)
+    with Scripted(lambda peer: (hang if peer.number == 1 else well())(peer)) as service:
+        upstream = make_upstream(f"A={service.address}:::5")
+        time.sleep(0.2)
+        assert not upstream.stalled
+        thread = threading.Thread(target=lambda: failure_of(upstream))
+        thread.start()
+        wait_until(lambda: service.requests, "a request in flight")
+        assert not upstream.stalled
+        wait_until(lambda: upstream.stalled, "stalled")
+        upstream.ask(REQUEST, soon())
+        assert not upstream.stalled
+        wait_until(lambda: upstream.stalled, "stalled again")
+    thread.join(5)
+    assert not upstream.stalled
 
 
 def test_idle_links_are_dropped(make_upstream: MakeUpstream) -> None:
