@@ -10,8 +10,9 @@ from typing import Protocol
 
 from hapolicy.link import arm
 
-# A request is about 1 kB. A client that waits holds a buffer of this size, and smtpd mostly waits.
-RECEIVE_BYTES = 4096
+# A request is about 1 kB. A client that waits holds a buffer of this size, and smtpd mostly waits; a larger request
+# takes one more receive.
+RECEIVE_BYTES = 2048
 
 
 class Channel(Protocol):

@@ -20,7 +20,7 @@ from hapolicy.protocol import AnswerReader, MalformedAnswer, OversizedAnswer
 
 SocketAddress = tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int] | str]
 
-_RECEIVE_BYTES = 4096  # an answer is rarely over 200 bytes
+_RECEIVE_BYTES = 1024  # an answer is rarely over 200 bytes, a Received-SPF line is some 400
 
 _SENT_AT_ONCE_BYTES = 16_384  # the least send buffer of a socket, tcp(7) tcp_wmem
 
