@@ -13,6 +13,7 @@ from hapolicy.options import UsageError, printable
 from hapolicy.process import block_signals, raise_descriptor_limit, stay_on_processor, stdin_is_connected_socket
 from hapolicy.settings import Settings, SettingsError
 from hapolicy.sinks import IDENTIFIER, is_client, open_sink
+from hapolicy.wording import counted
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,7 +65,7 @@ def _print_plan(settings: Settings) -> None:
     health = settings.health
     print(f"default   {settings.default_action}, at the latest after {settings.deadline_s:g} s")
     print(
-        f"health    down after {health.fail_max} failures in a row, for {health.cooldown_s:g} s"
+        f"health    down after {counted(health.fail_max, 'failure')} in a row, for {health.cooldown_s:g} s"
         f" up to {health.cooldown_max_s:g} s, probe {health.probe.value}"
     )
     for argument, warning in settings.warnings:

@@ -23,6 +23,7 @@ from hapolicy.failure import ServiceFailure
 from hapolicy.logs import Level
 from hapolicy.orders import Code, OrderError
 from hapolicy.protocol import ANSWER_MAX_BYTES
+from hapolicy.wording import counted
 
 DEFAULT_CONTROL = "/run/hapolicy/control.sock"
 INSTANCE_CONTROL = "/run/hapolicy-{}/control.sock"  # RuntimeDirectory= of the template unit
@@ -152,7 +153,7 @@ def _run(options: argparse.Namespace) -> int:
         print("log level", asking.order(options.control, "log-level", level=options.level)["level"])
     elif options.command == "reload":
         services = asking.order(options.control, "reload")["services"]
-        print(f"reloaded; {len(services)} services: {', '.join(map(table.safe, services))}")
+        print(f"reloaded; {counted(len(services), 'service')}: {', '.join(map(table.safe, services))}")
     else:
         done = asking.order(options.control, options.command, service=options.name)
         flight = f", {done['in_flight']} in flight" if done["in_flight"] else ""

@@ -16,6 +16,7 @@ from importlib import resources
 
 from hapolicy.hypertext import Query, Response, plain
 from hapolicy.operations import Operations
+from hapolicy.wording import counted
 
 Render = Callable[[str], tuple[bytes, str]]
 
@@ -61,7 +62,7 @@ class Site:
         services = self._operations.status().services
         up = sum(service.available for service in services)
         status = HTTPStatus.OK if up else HTTPStatus.SERVICE_UNAVAILABLE
-        return plain(status, f"{up} of {len(services)} services up")
+        return plain(status, f"{up} of {counted(len(services), 'service')} up")
 
     def _is_us(self, host: str) -> bool:
         """Whether a Host header names us so that no stranger's web page can have sent its reader here.

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from hapolicy.wording import counted
+
 Status = Mapping[str, Any]  # as `operations.Status.as_dict` makes it
 
 _CELL_MAX_CHARACTERS = 200
@@ -63,11 +65,11 @@ def headline(status: Status) -> list[str]:
     for request in status["requests"]:
         counts[request["outcome"]] = counts.get(request["outcome"], 0) + request["count"]
     requests = [f"{counts.get(outcome, 0)} {outcome}" for outcome in ("answered", "defaulted")]
-    dropped = [f"{status['log_dropped']} log events dropped"] if status["log_dropped"] else []
+    dropped = [f"{counted(status['log_dropped'], 'log event')} dropped"] if status["log_dropped"] else []
     logs = f"log level {safe(status['log_level'])}" + (", requests logged" if status["log_requests"] else "")
     return [
         f"hapolicy {safe(status['version'])}, pid {status['pid']}, running for {_long(status['uptime_s'])},"
-        f" {status['clients']} of {status['max_clients']} clients",
+        f" {status['clients']} of {counted(status['max_clients'], 'client')}",
         f"requests: {', '.join([*requests, *dropped])}; default action {safe(status['default_action'])}; {logs}",
     ]
 

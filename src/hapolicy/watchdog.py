@@ -23,6 +23,7 @@ from hapolicy.clients import Clients
 from hapolicy.health import State
 from hapolicy.logs import EventLog, Level
 from hapolicy.pool import Pool
+from hapolicy.wording import counted
 
 # Far more than a connection on this host needs under load, far less than the usual WatchdogSec= of 30 s.
 _CONNECT_TIMEOUT_S = 5.0
@@ -53,7 +54,7 @@ class Watchdog:
         """What ``systemctl status`` shows."""
         upstreams = self._pool().upstreams
         up = sum(upstream.gate.state is State.UP for upstream in upstreams)
-        return f"STATUS={up} of {len(upstreams)} services up, {len(self._clients)} clients"
+        return f"STATUS={up} of {counted(len(upstreams), 'service')} up, {counted(len(self._clients), 'client')}"
 
     def _run(self, period_s: float) -> None:
         while True:

@@ -65,7 +65,7 @@ def test_the_service_manager_is_told_the_story_in_order(folder: Path) -> None:
         arguments.write_text(f"-s {a.service()}")
         with Daemon(f"@{arguments}", env=notify.environment(WATCHDOG_S)) as daemon:
             wait_until(lambda: notify.count("WATCHDOG=1"), "a WATCHDOG")
-            assert "STATUS=1 of 1 services up, 0 clients" in notify.messages[0]
+            assert "STATUS=1 of 1 service up, 0 clients" in notify.messages[0]
             began_us = time.monotonic_ns() // 1000
             daemon.signal(signal.SIGHUP)
             wait_until(lambda: notify.count("READY=1") == 2, "READY after the reload")

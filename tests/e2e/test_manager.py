@@ -58,7 +58,7 @@ def has_replaced(machine: Booted, former: str) -> bool:
 
 def test_it_serves_with_all_the_hardening(machine: Booted) -> None:
     """Ready for systemd, with a status line, as its own user, filtered; it answers, and its log has its fields."""
-    assert "1 of 1 services up" in machine.show("hapolicy", "StatusText")
+    assert "1 of 1 service up" in machine.show("hapolicy", "StatusText")
     pid = machine.show("hapolicy", "MainPID")
     rights = dict(
         line.split(":\t", 1) for line in machine.run("cat", f"/proc/{pid}/status").splitlines() if ":\t" in line

@@ -184,10 +184,12 @@ def test_default_actions_given_and_full_houses_trouble_a_good_headline(browser: 
         browser.open(shown.url)
         browser.wait_text("#says", "GREY1 is up")
         assert "well" == browser.run("return document.body.dataset.mood")
+        shown.status = status_with(requests=[{"outcome": "defaulted", "state": "RCPT", "count": 3}])
+        browser.wait_text("#detail", "1 request got the default action")
         shown.status = status_with(requests=[{"outcome": "defaulted", "state": "RCPT", "count": 7}])
         browser.wait_text("#detail", "5 requests got the default action")
         shown.status = status_with(clients=1000)
-        browser.wait_text("#detail", "All 1,000 places for clients are taken")
+        browser.wait_text("#detail", "All places for clients (1,000) are taken")
         assert "hurt" == browser.run("return document.body.dataset.mood")
 
 

@@ -119,6 +119,7 @@ def test_reload(samples: tuple[Sample, Sample], tmp_path: Path) -> None:
     file = tmp_path / "hapolicy.args"
     file.write_text(f"-s {a.service()}\n")
     with Controlled(tmp_path, f"@{file}") as daemon:
+        assert "reloaded; 1 service: A\n" == daemon.ctl("reload")
         file.write_text(f"-s {a.service()}\n-s {b.service()}\n")
         assert "reloaded; 2 services: A, B\n" == daemon.ctl("reload")
         assert "A\nB\n" == daemon.ctl("status", "--names")

@@ -181,6 +181,11 @@ def test_check_prints_what_would_run() -> None:
         assert expected in done.stdout
 
 
+def test_check_knows_one_from_many() -> None:
+    """One failure is no plural."""
+    assert "down after 1 failure in a row," in hapolicy("--check", "-s", "A=127.0.0.1:1", "--fail-max", "1").stdout
+
+
 def test_check_finds_what_is_wrong() -> None:
     """--check refuses what a start would refuse."""
     check_refusal(hapolicy("--check", "-s", "A=127.0.0.1:0"), {USAGE}, "-s")

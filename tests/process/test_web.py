@@ -133,7 +133,7 @@ def test_one_connection_takes_many_requests_also_sent_at_once(daemon: WebDaemon)
             link.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
             assert b"ok\n" == read_reply(link).body
         link.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert [b"ok\n", b"1 of 1 services up\n"] == [read_reply(link).body for _ in range(2)]
+        assert [b"ok\n", b"1 of 1 service up\n"] == [read_reply(link).body for _ in range(2)]
 
 
 HOST = b"Host: localhost\r\n"

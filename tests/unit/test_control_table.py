@@ -175,6 +175,13 @@ def test_dropped_log_events_are_told() -> None:
     assert ", 5 log events dropped;" in table.render(status(service("A"), log_dropped=5), colours=False)
 
 
+def test_one_is_no_plural() -> None:
+    """A count of one is followed by a noun of one."""
+    shown = table.render(status(service("A"), log_dropped=1, clients=1, max_clients=1), colours=False)
+    assert ", 1 log event dropped;" in shown
+    assert "1 of 1 client\n" in shown
+
+
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\r\n\x7f\u202etxt.exe\udc80[red]" + "x" * 500
 
 
