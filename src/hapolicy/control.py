@@ -7,7 +7,7 @@
 ``drain`` ``ready`` ``trip`` ``reset``,    ``service``, ``state``, ``in_flight``: the service as it is now
 ``service``
 ``log-level``, ``level``                   ``level``: debug, info, warning or error, until the next reload
-``reload``                                 ``services``: the names there are now
+``reload``                                 ``services``: the names there are now; ``warnings``
 ``query``, ``attributes``[, ``service``]   ``action``, ``service`` (null: the default action), ``took_ms``
 =========================================  =====================================================================
 
@@ -108,12 +108,15 @@ def _log_level(operations: Operations, arguments: Mapping[str, Any]) -> Result:
 
 def _reload(operations: Operations, _: Mapping[str, Any]) -> Result:
     try:
-        operations.reload()
+        warnings = operations.reload()
     except TimeoutError:
         raise OrderError(
             Code.REFUSED, "no reload yet: the daemon is stopping, or its files take long to read"
         ) from None
-    return {"services": [service.name for service in operations.status().services]}
+    return {
+        "services": [service.name for service in operations.status().services],
+        "warnings": [f"{argument}: {warning}" for argument, warning in warnings],
+    }
 
 
 def _query(operations: Operations, arguments: Mapping[str, Any]) -> Result:

@@ -152,8 +152,10 @@ def _run(options: argparse.Namespace) -> int:
     elif options.command == "log-level":
         print("log level", asking.order(options.control, "log-level", level=options.level)["level"])
     elif options.command == "reload":
-        services = asking.order(options.control, "reload")["services"]
+        done = asking.order(options.control, "reload")
+        services = done["services"]
         print(f"reloaded; {counted(len(services), 'service')}: {', '.join(map(table.safe, services))}")
+        _warn(done)
     else:
         done = asking.order(options.control, options.command, service=options.name)
         flight = f", {done['in_flight']} in flight" if done["in_flight"] else ""
@@ -259,9 +261,18 @@ def _address(text: str) -> Address:
     return address
 
 
+def _warn(done: dict[str, Any]) -> None:
+    for warning in done["warnings"]:
+        _say(f"warning: {warning}")
+
+
 def _complain(text: str, status: int) -> int:
-    print(f"hapolicyctl: {table.safe(text, most=4000)}", file=sys.stderr)
+    _say(text)
     return status
+
+
+def _say(text: str) -> None:
+    print(f"hapolicyctl: {table.safe(text, most=4000)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from hapolicy.operations import Operations
 from hapolicy.pool import Pool
 from hapolicy.process import HANDLED_SIGNALS, LOG_CLOSE_S, STOP_SIGNALS, tell_warnings
 from hapolicy.server import PolicyServer
-from hapolicy.settings import Settings, SettingsError
+from hapolicy.settings import Settings, SettingsError, Warnings
 from hapolicy.status import log_status
 from hapolicy.watchdog import Watchdog
 
@@ -54,7 +54,7 @@ class Daemon:
         self._web: list[WebServer] = []
         self._operations = Operations(self._current_pool, self._client_counts, log, self.reload)
         self._started_at = time.monotonic()
-        self._reloads: queue.SimpleQueue[Future[None]] = queue.SimpleQueue()  # who waits for the next reload
+        self._reloads: queue.SimpleQueue[Future[Warnings]] = queue.SimpleQueue()  # who waits for the next reload
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raises `ListenError` when it cannot begin."""
@@ -74,9 +74,9 @@ class Daemon:
             listening.close()
             self._log.close(LOG_CLOSE_S)
 
-    def reload(self) -> Future[None]:
+    def reload(self) -> Future[Warnings]:
         """Have the main thread read the configuration again; the future raises `SettingsError` when it is bad."""
-        done: Future[None] = Future()
+        done: Future[Warnings] = Future()
         self._reloads.put(done)
         os.kill(os.getpid(), signal.SIGHUP)
         return done
@@ -120,8 +120,9 @@ class Daemon:
     def _reload(self) -> None:
         systemd.reloading()
         failure = None
+        warnings: Warnings = ()
         try:
-            self._adopt(self._read_settings())
+            warnings = self._adopt(self._read_settings())
         except SettingsError as error:
             failure = error
             self._log.emit(Level.ERROR, "daemon.reload_failed", error=str(error))
@@ -131,9 +132,9 @@ class Daemon:
             if failure:
                 done.set_exception(failure)
             else:
-                done.set_result(None)
+                done.set_result(warnings)
 
-    def _adopt(self, settings: Settings) -> None:
+    def _adopt(self, settings: Settings) -> Warnings:
         """Go by `settings` from now on: one assignment; sessions and requests in flight go on."""
         former, self._pool = self._pool, Pool(settings, self._log, self._pool)
         self._pool.watch()
@@ -144,7 +145,18 @@ class Daemon:
         for web in self._web:
             web.allow = settings.http_allow
         self._log.level = settings.log_level
+        warnings = settings.warnings + self._takes_a_restart(settings)
+        tell_warnings(warnings, self._log)
         self._tell_reloaded(former.settings, settings)
+        return warnings
+
+    def _takes_a_restart(self, settings: Settings) -> Warnings:
+        """What `settings` wants to be otherwise, in vain."""
+        return tuple(
+            (option, "changed, which takes a restart")
+            for field, option in _FIXED.items()
+            if getattr(settings, field) != getattr(self._settings, field)
+        )
 
     def _stop(self, why: signal.Signals, listening: Listening) -> None:
         self._log.emit(Level.INFO, "daemon.stopping", signal=why.name, clients=len(self._clients))
@@ -166,9 +178,8 @@ class Daemon:
         return True
 
     def _tell_started(self, listening: Listening) -> None:
-        tell_warnings(self._settings, self._log)
-        for warning in listening.warnings:
-            self._log.emit(Level.WARNING, "config.warning", argument="--listen", warning=warning)
+        tell_warnings(self._settings.warnings, self._log)
+        tell_warnings(tuple(("--listen", warning) for warning in listening.warnings), self._log)
         self._log.emit(
             Level.INFO,
             "daemon.started",
@@ -182,11 +193,6 @@ class Daemon:
         )
 
     def _tell_reloaded(self, former: Settings, settings: Settings) -> None:
-        tell_warnings(settings, self._log)
-        for field, option in _FIXED.items():
-            if getattr(settings, field) != getattr(self._settings, field):
-                warning = "changed, which takes a restart"
-                self._log.emit(Level.WARNING, "config.warning", argument=option, warning=warning)
         before, after = set(former.services), set(settings.services)
         self._log.emit(
             Level.INFO,

@@ -15,6 +15,7 @@ from hapolicy.logs import Event, EventLog, Level
 from hapolicy.pool import Pool
 from hapolicy.protocol import Request, action_of
 from hapolicy.relay import Affinity
+from hapolicy.settings import Warnings
 from hapolicy.status import ServiceStatus, service_statuses
 from hapolicy.upstream import Upstream
 
@@ -65,7 +66,7 @@ class Operations:
         pool: Callable[[], Pool],
         clients: Callable[[], tuple[int, int]],
         log: EventLog,
-        reload: Callable[[], Future[None]],
+        reload: Callable[[], Future[Warnings]],
     ) -> None:
         """`clients` gives how many there are and may be; `reload` is `Daemon.reload`."""
         self._pool = pool
@@ -125,9 +126,12 @@ class Operations:
         """Log from this level on, until the next reload."""
         self._log.level = level
 
-    def reload(self) -> None:
-        """Read the configuration again. Raises `SettingsError`, or TimeoutError; nothing has changed then."""
-        self._reload().result(_RELOAD_TIMEOUT_S)
+    def reload(self) -> Warnings:
+        """Read the configuration again; returns what is doubtful about it.
+
+        Raises `SettingsError`, or TimeoutError; nothing has changed then.
+        """
+        return self._reload().result(_RELOAD_TIMEOUT_S)
 
     def query(self, request: Request, name: str | None = None) -> Answered:
         """Ask as a client would or, with `name`, that service alone, whatever its health.

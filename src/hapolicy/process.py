@@ -9,7 +9,7 @@ import signal
 import socket
 
 from hapolicy.logs import EventLog, Level
-from hapolicy.settings import Settings
+from hapolicy.settings import Warnings
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 HANDLED_SIGNALS = (*STOP_SIGNALS, signal.SIGUSR1, signal.SIGHUP)
@@ -48,9 +48,9 @@ def block_signals() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
 
 
-def tell_warnings(settings: Settings, log: EventLog) -> None:
+def tell_warnings(warnings: Warnings, log: EventLog) -> None:
     """Log what is doubtful about the configuration."""
-    for argument, warning in settings.warnings:
+    for argument, warning in warnings:
         log.emit(Level.WARNING, "config.warning", argument=argument, warning=warning)
 
 

@@ -11,6 +11,7 @@ from hapolicy.logs import Level
 from hapolicy.service import Service
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Warnings = tuple[tuple[str, str], ...]  # (argument, what is doubtful about it)
 
 
 class SettingsError(Exception):
@@ -81,4 +82,4 @@ class Settings:
     log_requests: bool = False
     log_sink: LogSink = LogSink.AUTO
     log_level: Level = Level.INFO
-    warnings: tuple[tuple[str, str], ...] = ()  # (argument, what is doubtful about it)
+    warnings: Warnings = ()

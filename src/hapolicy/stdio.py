@@ -22,7 +22,7 @@ def serve_stdio(settings: Settings, log: EventLog) -> None:
         pool = Pool(settings, log)
         session = Session(_channel(stack), lambda: pool.relay, log, "stdin")
         _handle_signals(session, pool)
-        tell_warnings(settings, log)
+        tell_warnings(settings.warnings, log)
         pool.watch()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
         session.run()

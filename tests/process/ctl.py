@@ -34,6 +34,16 @@ class Controlled(Daemon):
         assert (OK, "") == (done.returncode, done.stderr)
         return done.stdout
 
+    def warned(self, *arguments: str) -> tuple[str, list[str]]:
+        """What hapolicyctl prints when all is well but doubtful: its answer, and the warnings on stderr."""
+        done = hapolicyctl("--control", self.control, *arguments)
+        assert OK == done.returncode
+        lines = done.stderr.splitlines()
+        warnings = [line.removeprefix("hapolicyctl: warning: ") for line in lines]
+        assert warnings, "no warning"
+        assert not set(warnings) & set(lines), done.stderr
+        return done.stdout, warnings
+
     def fails(self, *arguments: str) -> tuple[int, str]:
         """Its exit status and its one line of complaint."""
         done = hapolicyctl("--control", self.control, *arguments)

@@ -130,6 +130,22 @@ def test_reload(samples: tuple[Sample, Sample], tmp_path: Path) -> None:
         assert "A\nB\n" == daemon.ctl("status", "--names")
 
 
+def test_reload_tells_what_is_doubtful(samples: tuple[Sample, Sample], tmp_path: Path) -> None:
+    """Who reloads reads on stderr what the log has as config.warning; it is carried out all the same."""
+    file = tmp_path / "hapolicy.args"
+    file.write_text(f"-s {samples[0].service()}\n")
+    with Controlled(tmp_path, f"@{file}") as daemon:
+        file.write_text(f"-s {samples[0].service()} -d drop --http 127.0.0.1:1\n")
+        answer, warnings = daemon.warned("reload")
+        assert "reloaded; 1 service: A\n" == answer
+        assert warnings[0].startswith("-d drop: 'drop' is no access(5) action; ")
+        assert ["--http: changed, which takes a restart"] == warnings[1:]
+        for argument in ("-d drop", "--http"):
+            daemon.wait_event("config.warning", argument=argument)
+        file.write_text(f"-s {samples[0].service()}\n")
+        daemon.ctl("reload")
+
+
 def test_query(daemon: Controlled) -> None:
     """Asked through the daemon: the action, who gave it, and how long it took."""
     text = daemon.ctl("query", "instance=i1")

@@ -20,7 +20,7 @@ from hapolicy.operations import Operations
 from hapolicy.orders import ORDER_MAX_BYTES
 from hapolicy.pool import Pool
 from hapolicy.service import parse_service
-from hapolicy.settings import Settings, SettingsError
+from hapolicy.settings import Settings, SettingsError, Warnings
 from tests.support.procs import PATIENCE_S, wait_until
 from tests.support.recorder import Recorder
 from tests.unit.capture import Capture
@@ -31,7 +31,7 @@ class Control:
 
     def __init__(self, path: Path, capture: Capture, service: str) -> None:
         self.path = str(path)
-        self.reloads: list[Future[None]] = []
+        self.reloads: list[Future[Warnings]] = []
         self.pool = Pool(Settings(services=(parse_service(f"A={service}"),)), capture.log)
         self.listening = socket.socket(socket.AF_UNIX)
         self.listening.bind(self.path)
@@ -40,7 +40,7 @@ class Control:
         self.server = ControlServer(self.listening, operations, capture.log)
         self.server.start()
 
-    def _reload(self) -> Future[None]:
+    def _reload(self) -> Future[Warnings]:
         return self.reloads.pop()
 
     def connect(self) -> socket.socket:
@@ -125,14 +125,14 @@ def test_log_level(running: Control, capture: Capture) -> None:
 
 def test_reload(running: Control) -> None:
     """A reload waits for its end; a bad configuration, or none in time, is refused."""
-    good: Future[None] = Future()
-    good.set_result(None)
-    bad: Future[None] = Future()
+    good: Future[Warnings] = Future()
+    good.set_result((("-d x", "doubtful"),))
+    bad: Future[Warnings] = Future()
     bad.set_exception(SettingsError("hapolicy.args:3: no"))
-    late: Future[None] = Future()
+    late: Future[Warnings] = Future()
     late.set_exception(TimeoutError())
     running.reloads = [late, bad, good]
-    assert {"services": ["A"]} == running.order("reload")["result"]
+    assert {"services": ["A"], "warnings": ["-d x: doubtful"]} == running.order("reload")["result"]
     reply = running.order("reload")
     assert ("refused", "hapolicy.args:3: no") == (reply["code"], reply["error"])
     assert "refused" == running.order("reload")["code"]
