@@ -4,8 +4,8 @@
 
 =========================================  =====================================================================
 ``status``                                 all of `operations.Status`
-``drain`` ``ready`` ``trip`` ``reset``,    ``service``, ``state``, ``in_flight``: the service as it is now
-``service``
+``drain`` ``ready`` ``trip`` ``reset``,    ``service``, ``state``, ``in_flight``: the service as it is now;
+``service``                                ``warnings``
 ``log-level``, ``level``                   ``level``: debug, info, warning or error, until the next reload
 ``reload``                                 ``services``: the names there are now; ``warnings``
 ``query``, ``attributes``[, ``service``]   ``action``, ``service`` (null: the default action), ``took_ms``
@@ -29,7 +29,7 @@ from typing import Any
 
 from hapolicy.failure import ServiceFailure
 from hapolicy.logs import EventLog, Level
-from hapolicy.operations import Operations, UnknownService
+from hapolicy.operations import Operations, Status, UnknownService
 from hapolicy.orders import (
     ORDER_MAX_BYTES,
     Code,
@@ -85,9 +85,11 @@ def _on_service(act: Callable[[Operations, str], None]) -> _Command:
     def do(operations: Operations, arguments: Mapping[str, Any]) -> Result:
         name = _text(arguments, "service")
         act(operations, name)
-        for service in operations.status().services:
+        status = operations.status()
+        for service in status.services:
             if service.name == name:
-                return {"service": name, "state": service.state, "in_flight": service.in_flight}
+                now = {"service": name, "state": service.state, "in_flight": service.in_flight}
+                return now | {"warnings": _none_left(status)}
         raise OrderError(Code.REFUSED, f"service {name!r} has just gone: a reload")
 
     return _Command(do, required=("service",))
@@ -113,10 +115,18 @@ def _reload(operations: Operations, _: Mapping[str, Any]) -> Result:
         raise OrderError(
             Code.REFUSED, "no reload yet: the daemon is stopping, or its files take long to read"
         ) from None
+    status = operations.status()
     return {
-        "services": [service.name for service in operations.status().services],
-        "warnings": [f"{argument}: {warning}" for argument, warning in warnings],
+        "services": [service.name for service in status.services],
+        "warnings": [*(f"{argument}: {warning}" for argument, warning in warnings), *_none_left(status)],
     }
+
+
+def _none_left(status: Status) -> list[str]:
+    """The warning that an operator needs who has taken the last service out."""
+    if any(service.available for service in status.services):
+        return []
+    return [f"no service is left: each request gets the default action {status.default_action}"]
 
 
 def _query(operations: Operations, arguments: Mapping[str, Any]) -> Result:

@@ -160,6 +160,7 @@ def _run(options: argparse.Namespace) -> int:
         done = asking.order(options.control, options.command, service=options.name)
         flight = f", {done['in_flight']} in flight" if done["in_flight"] else ""
         print(f"{table.safe(done['service'])} is {table.safe(done['state'])}{flight}")
+        _warn(done)
     sys.stdout.flush()
     return os.EX_OK
 

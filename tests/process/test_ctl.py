@@ -85,7 +85,8 @@ def test_drain_tells_what_is_in_flight(tmp_path: Path) -> None:
     """Who drains to restart a service learns what is still to end."""
     with (
         Sample("A", "--fault", "hang") as a,
-        Controlled(tmp_path, "-s", a.service("::1:5"), "--drain", "0") as daemon,
+        Sample("B") as b,
+        Controlled(tmp_path, "-s", a.service("::1:5"), "-s", b.service(":20"), "--drain", "0") as daemon,
         PolicyClient(daemon.address) as client,
     ):
         client.send(request())
@@ -100,6 +101,17 @@ def test_trip_and_reset(daemon: Controlled) -> None:
     assert "service  B\n" in daemon.ctl("query")
     assert "A is up\n" == daemon.ctl("reset", "A")
     assert "service  A\n" in daemon.ctl("query")
+
+
+def test_who_takes_out_the_last_service_is_warned(daemon: Controlled) -> None:
+    """It is carried out, with what follows from it on stderr: each request gets the default action."""
+    warning = "no service is left: each request gets the default action dunno"
+    assert "A is draining\n" == daemon.ctl("drain", "A")
+    assert ("B is down\n", [warning]) == daemon.warned("trip", "B")
+    assert "action   dunno\nservice  none: the default action\n" in daemon.ctl("query")
+    assert "B is up\n" == daemon.ctl("reset", "B")
+    assert ("B is draining\n", [warning]) == daemon.warned("drain", "B")
+    assert "A is up\n" == daemon.ctl("ready", "A")
 
 
 def test_log_level(daemon: Controlled) -> None:

@@ -98,7 +98,7 @@ def test_what_is_in_flight_ends_well(tmp_path: Path) -> None:
         early.send(b"request=smtpd_access_policy\ninstance=early\n\n")
         wait_until(lambda: a.stats()["requests"], "the request's arrival at the service")
         _, result = order(daemon, "drain", "A")
-        assert {"service": "A", "state": "draining", "in_flight": 1} == result
+        assert {"service": "A", "state": "draining", "in_flight": 1, "warnings": []} == result
         assert "DUNNO B late" == late.ask(instance="late")
         assert "DUNNO A early" == early.action()
         assert ["early"] == a.stats()["instances"]

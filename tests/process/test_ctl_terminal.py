@@ -107,11 +107,11 @@ def test_watch(daemon: Controlled) -> None:
     with Terminal("--control", daemon.control, "status", "--watch") as terminal:
         terminal.wait_shown(" up ")
         assert "A[red]" in terminal.screens()[-1]
-        daemon.ctl("trip", "A[red]")
+        daemon.warned("trip", "A[red]")
         terminal.wait_shown("down for another ")
         assert f"{RED}down for another " in terminal.text
         daemon.ctl("reset", "A[red]")
-        daemon.ctl("drain", "A[red]")
+        daemon.warned("drain", "A[red]")
         terminal.wait_shown(" draining ")
         assert len(terminal.screens()) > 2, "each refresh begins in the upper left corner"
         terminal.process.signal(signal.SIGINT)

@@ -107,9 +107,12 @@ def test_status(running: Control) -> None:
 @pytest.mark.parametrize(("command", "back", "state"), [("drain", "ready", "draining"), ("trip", "reset", "down")])
 def test_orders_about_a_service(running: Control, capture: Capture, command: str, back: str, state: str) -> None:
     """They are carried out, reply with the state that follows, and the log says who gave them."""
-    assert {"service": "A", "state": state, "in_flight": 0} == running.order(command, service="A")["result"]
+    warnings = ["no service is left: each request gets the default action dunno"]
+    now = {"service": "A", "state": state, "in_flight": 0, "warnings": warnings}
+    assert now == running.order(command, service="A")["result"]
     assert state == status_of("state", running)
-    assert "up" == running.order(back, service="A")["result"]["state"]
+    now = {"service": "A", "state": "up", "in_flight": 0, "warnings": []}
+    assert now == running.order(back, service="A")["result"]
     assert f"{command} A" == capture.wait("control.ordered")["command"]
     assert f"{back} A" == capture.wait("control.ordered", 2)["command"]
 
@@ -131,11 +134,13 @@ def test_reload(running: Control) -> None:
     bad.set_exception(SettingsError("hapolicy.args:3: no"))
     late: Future[Warnings] = Future()
     late.set_exception(TimeoutError())
-    running.reloads = [late, bad, good]
+    running.reloads = [good, late, bad, good]
     assert {"services": ["A"], "warnings": ["-d x: doubtful"]} == running.order("reload")["result"]
     reply = running.order("reload")
     assert ("refused", "hapolicy.args:3: no") == (reply["code"], reply["error"])
     assert "refused" == running.order("reload")["code"]
+    running.order("drain", service="A")
+    assert 2 == len(running.order("reload")["result"]["warnings"]), "nor is a service left"
 
 
 def test_query(running: Control) -> None:
