@@ -1,19 +1,9 @@
-"""The control socket's side of the house: who may give orders, what orders there are, who carries them out.
+"""The control socket's side of the house: who may give orders, and the conversation with those who do.
 
-`orders` tells how a line looks. The commands, with their further fields and what the result holds:
-
-=========================================  =====================================================================
-``status``                                 all of `operations.Status`
-``drain`` ``ready`` ``trip`` ``reset``,    ``service``, ``state``, ``in_flight``: the service as it is now;
-``service``                                ``warnings``
-``log-level``, ``level``                   ``level``: debug, info, warning or error, until the next reload
-``reload``                                 ``services``: the names there are now; ``warnings``
-``query``, ``attributes``[, ``service``]   ``action``, ``service`` (null: the default action), ``took_ms``
-=========================================  =====================================================================
-
-Root, the daemon's own user, and members of the group that the socket's file has get in (`peer`). A line that is no
-order gets an error, and the next one is read; one that is too long ends the conversation. Lines, conversations and
-silences are bounded, so whoever gets in can waste their own time only.
+`orders` tells how a line looks, `commands` which orders there are. Root, the daemon's own user, and members of the
+group that the socket's file has get in (`peer`). A line that is no order gets an error, and the next one is read; one
+that is too long ends the conversation. Lines, conversations and silences are bounded, so whoever gets in can waste
+their own time only.
 """
 
 from __future__ import annotations
@@ -23,25 +13,13 @@ import socket
 import socketserver
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from hapolicy.failure import ServiceFailure
+from hapolicy.commands import Result, command_of
 from hapolicy.logs import EventLog, Level
-from hapolicy.operations import Operations, Status, UnknownService
-from hapolicy.orders import (
-    ORDER_MAX_BYTES,
-    Code,
-    Order,
-    OrderError,
-    error_line,
-    order_of,
-    request_of,
-    result_line,
-)
+from hapolicy.operations import Operations
+from hapolicy.orders import ORDER_MAX_BYTES, Code, Order, OrderError, error_line, order_of, result_line
 from hapolicy.peer import Peer, group_of, may_order, peer_of
-from hapolicy.settings import SettingsError
 
 # A few operators, their scripts, and a --watch or two on every screen.
 CLIENTS_MAX = 16
@@ -59,103 +37,6 @@ _ACCEPT_PAUSE_S = 0.1
 
 # How long shutdown() may go unnoticed.
 _POLL_S = 0.25
-
-Result = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class _Command:
-    """What a command does, which fields it must have and which it may have; whether it changes anything."""
-
-    do: Callable[[Operations, Mapping[str, Any]], Result]
-    required: tuple[str, ...] = ()
-    optional: tuple[str, ...] = ()
-    changes: bool = True
-
-    def check(self, arguments: Mapping[str, Any]) -> None:
-        """Raise `OrderError` unless the fields are those that are wanted."""
-        missing = [name for name in self.required if name not in arguments]
-        unknown = [name for name in arguments if name not in self.required + self.optional]
-        if missing or unknown:
-            fault, names = ("field missing", missing) if missing else ("unknown field", unknown)
-            raise OrderError(Code.MALFORMED, f"{fault}: {', '.join(names)}")
-
-
-def _on_service(act: Callable[[Operations, str], None]) -> _Command:
-    def do(operations: Operations, arguments: Mapping[str, Any]) -> Result:
-        name = _text(arguments, "service")
-        act(operations, name)
-        status = operations.status()
-        for service in status.services:
-            if service.name == name:
-                now = {"service": name, "state": service.state, "in_flight": service.in_flight}
-                return now | {"warnings": _none_left(status)}
-        raise OrderError(Code.REFUSED, f"service {name!r} has just gone: a reload")
-
-    return _Command(do, required=("service",))
-
-
-def _status(operations: Operations, _: Mapping[str, Any]) -> Result:
-    return operations.status().as_dict()
-
-
-def _log_level(operations: Operations, arguments: Mapping[str, Any]) -> Result:
-    name = _text(arguments, "level")
-    if name.upper() not in Level.__members__:
-        known = ", ".join(level.name.lower() for level in Level)
-        raise OrderError(Code.REFUSED, f"no log level {name!r}; there are: {known}")
-    operations.set_log_level(Level[name.upper()])
-    return {"level": name.lower()}
-
-
-def _reload(operations: Operations, _: Mapping[str, Any]) -> Result:
-    try:
-        warnings = operations.reload()
-    except TimeoutError:
-        raise OrderError(
-            Code.REFUSED, "no reload yet: the daemon is stopping, or its files take long to read"
-        ) from None
-    status = operations.status()
-    return {
-        "services": [service.name for service in status.services],
-        "warnings": [*(f"{argument}: {warning}" for argument, warning in warnings), *_none_left(status)],
-    }
-
-
-def _none_left(status: Status) -> list[str]:
-    """The warning that an operator needs who has taken the last service out."""
-    if any(service.available for service in status.services):
-        return []
-    return [f"no service is left: each request gets the default action {status.default_action}"]
-
-
-def _query(operations: Operations, arguments: Mapping[str, Any]) -> Result:
-    request = request_of(arguments["attributes"])
-    name = _text(arguments, "service") if "service" in arguments else None
-    try:
-        answered = operations.query(request, name)
-    except ServiceFailure as failure:
-        raise OrderError(Code.UNAVAILABLE, f"{name}: {failure}") from None
-    return {"action": answered.action, "service": answered.service, "took_ms": answered.took_ms}
-
-
-def _text(arguments: Mapping[str, Any], name: str) -> str:
-    value = arguments[name]
-    if not isinstance(value, str):
-        raise OrderError(Code.MALFORMED, f'"{name}" is to be a string')
-    return value
-
-
-COMMANDS = {
-    "status": _Command(_status, changes=False),
-    "drain": _on_service(Operations.drain),
-    "ready": _on_service(Operations.ready),
-    "trip": _on_service(Operations.trip),
-    "reset": _on_service(Operations.reset),
-    "log-level": _Command(_log_level, required=("level",)),
-    "reload": _Command(_reload),
-    "query": _Command(_query, required=("attributes",), optional=("service",), changes=False),
-}
 
 
 class ControlServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
@@ -282,22 +163,17 @@ class _Conversation(socketserver.BaseRequestHandler):
             return result_line(self._carry_out(order_of(line)))
         except OrderError as error:
             return error_line(error)
-        except (UnknownService, SettingsError) as error:
-            return error_line(OrderError(Code.REFUSED, str(error)))
         except Exception:  # noqa: BLE001 - the outermost guard
             self.server.handle_error(self.request, None)
             return error_line(OrderError(Code.INTERNAL, "a fault of the daemon's; its log tells more"))
 
     def _carry_out(self, order: Order) -> Result:
-        command = COMMANDS.get(order.command)
-        if command is None:
-            raise OrderError(Code.MALFORMED, f"no command {order.command!r}; there are: {', '.join(COMMANDS)}")
-        command.check(order.arguments)
+        command = command_of(order)
         if command.changes:
             peer = peer_of(self.request)
             words = " ".join(map(str, [order.command, *order.arguments.values()]))
             self.server.log.emit(Level.INFO, "control.ordered", command=words, uid=peer.uid, pid=peer.pid)
-        return command.do(self.server.operations, order.arguments)
+        return command.carry_out(self.server.operations, order.arguments)
 
 
 def _tell_and_leave(request: socket.socket, error: OrderError) -> None:

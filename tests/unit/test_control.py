@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from hapolicy import control
-from hapolicy.control import CLIENTS_MAX, COMMANDS, ControlServer
+from hapolicy.commands import COMMANDS
+from hapolicy.control import CLIENTS_MAX, ControlServer
 from hapolicy.logs import Level
 from hapolicy.operations import Operations
 from hapolicy.orders import ORDER_MAX_BYTES
