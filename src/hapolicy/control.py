@@ -16,7 +16,7 @@ import time
 from typing import Any
 
 from hapolicy.commands import Result, command_of
-from hapolicy.logs import EventLog, Level
+from hapolicy.logs import VALUE_MAX_CHARACTERS, EventLog, Level
 from hapolicy.operations import Operations
 from hapolicy.orders import ORDER_MAX_BYTES, Code, Order, OrderError, error_line, order_of, result_line
 from hapolicy.peer import Peer, group_of, may_order, peer_of
@@ -169,11 +169,22 @@ class _Conversation(socketserver.BaseRequestHandler):
 
     def _carry_out(self, order: Order) -> Result:
         command = command_of(order)
-        if command.changes:
-            peer = peer_of(self.request)
-            words = " ".join(map(str, [order.command, *order.arguments.values()]))
-            self.server.log.emit(Level.INFO, "control.ordered", command=words, uid=peer.uid, pid=peer.pid)
-        return command.carry_out(self.server.operations, order.arguments)
+        if not command.changes:
+            return command.carry_out(self.server.operations, order.arguments)
+        peer, log = peer_of(self.request), self.server.log
+        words = " ".join(map(str, [order.command, *order.arguments.values()]))
+        given = {"command": _shortened(words), "uid": peer.uid, "pid": peer.pid}
+        log.emit(Level.INFO, "control.ordered", **given)
+        try:
+            return command.carry_out(self.server.operations, order.arguments)
+        except OrderError as error:
+            log.emit(Level.WARNING, "control.refused", **given, reason=_shortened(str(error)))
+            raise
+
+
+def _shortened(text: str) -> str:
+    """What the log would keep of it: an order may be far longer, and thousands may wait for a log that is stalled."""
+    return text[:VALUE_MAX_CHARACTERS]
 
 
 def _tell_and_leave(request: socket.socket, error: OrderError) -> None:

@@ -103,17 +103,6 @@ def test_trip_and_reset(daemon: Controlled) -> None:
     assert "service  A\n" in daemon.ctl("query")
 
 
-def test_who_takes_out_the_last_service_is_warned(daemon: Controlled) -> None:
-    """It is carried out, with what follows from it on stderr: each request gets the default action."""
-    warning = "no service is left: each request gets the default action dunno"
-    assert "A is draining\n" == daemon.ctl("drain", "A")
-    assert ("B is down\n", [warning]) == daemon.warned("trip", "B")
-    assert "action   dunno\nservice  none: the default action\n" in daemon.ctl("query")
-    assert "B is up\n" == daemon.ctl("reset", "B")
-    assert ("B is draining\n", [warning]) == daemon.warned("drain", "B")
-    assert "A is up\n" == daemon.ctl("ready", "A")
-
-
 def test_log_level(daemon: Controlled) -> None:
     """At debug each request is told; at info no more."""
     assert "log level debug\n" == daemon.ctl("log-level", "debug")
@@ -140,22 +129,6 @@ def test_reload(samples: tuple[Sample, Sample], tmp_path: Path) -> None:
         assert REFUSED == status
         assert text.startswith(f"{file}:2: ")
         assert "A\nB\n" == daemon.ctl("status", "--names")
-
-
-def test_reload_tells_what_is_doubtful(samples: tuple[Sample, Sample], tmp_path: Path) -> None:
-    """Who reloads reads on stderr what the log has as config.warning; it is carried out all the same."""
-    file = tmp_path / "hapolicy.args"
-    file.write_text(f"-s {samples[0].service()}\n")
-    with Controlled(tmp_path, f"@{file}") as daemon:
-        file.write_text(f"-s {samples[0].service()} -d drop --http 127.0.0.1:1\n")
-        answer, warnings = daemon.warned("reload")
-        assert "reloaded; 1 service: A\n" == answer
-        assert warnings[0].startswith("-d drop: 'drop' is no access(5) action; ")
-        assert ["--http: changed, which takes a restart"] == warnings[1:]
-        for argument in ("-d drop", "--http"):
-            daemon.wait_event("config.warning", argument=argument)
-        file.write_text(f"-s {samples[0].service()}\n")
-        daemon.ctl("reload")
 
 
 def test_query(daemon: Controlled) -> None:
@@ -205,12 +178,6 @@ def test_query_to_nobody(tmp_path: Path) -> None:
         done = hapolicyctl("query", "--to", address)
         assert (UNAVAILABLE, "") == (done.returncode, done.stdout)
         assert f"hapolicyctl: {address}: refused: " in done.stderr
-
-
-@pytest.mark.parametrize("command", ["drain", "ready", "trip", "reset"])
-def test_an_unknown_service(daemon: Controlled, command: str) -> None:
-    """The daemon says no, and which services there are."""
-    assert (REFUSED, "no service 'C'; there are: A, B\n") == daemon.fails(command, "C")
 
 
 BAD_USAGE = [

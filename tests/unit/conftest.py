@@ -1,18 +1,24 @@
-"""What most rooms need: a log that the test can read, and pools of services that leave no link behind."""
+"""What rooms need: a log that the test can read, pools that leave no link behind, a control server."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hapolicy import control
 from hapolicy.logs import EventLog
 from hapolicy.pool import Pool
 from hapolicy.service import parse_service
 from hapolicy.settings import Settings
 from hapolicy.upstream import Upstream
+from tests.support.procs import wait_until
+from tests.support.recorder import Recorder
 from tests.unit.capture import Capture
+from tests.unit.controlled import Control
 
 MakePool = Callable[..., Pool]
 MakeUpstream = Callable[..., Upstream]
@@ -55,3 +61,14 @@ def make_upstream(make_pool: MakePool) -> MakeUpstream:
         return make_pool(definition, **settings).upstreams[0]
 
     return make
+
+
+@pytest.fixture
+def running(tmp_path: Path, capture: Capture, monkeypatch: pytest.MonkeyPatch) -> Iterator[Control]:
+    """A control server that is ended with all its threads."""
+    monkeypatch.setattr(control, "_POLL_S", 0.02)
+    with Recorder() as recorder:
+        running = Control(tmp_path / "sock", capture, recorder.address)
+        yield running
+        running.close()
+    wait_until(lambda: "control" not in {thread.name for thread in threading.enumerate()}, "the accept thread's end")

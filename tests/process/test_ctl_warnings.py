@@ -1,0 +1,64 @@
+"""hapolicyctl: what is carried out with a warning on stderr, and what is refused and logged."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.process.ctl import REFUSED, Controlled
+from tests.support.sample import Sample
+
+
+@pytest.fixture(scope="module")
+def a() -> Iterator[Sample]:
+    """A service that is well."""
+    with Sample("A") as a:
+        yield a
+
+
+@pytest.fixture
+def daemon(a: Sample, tmp_path: Path) -> Iterator[Controlled]:
+    """A daemon that asks A first, then B; what is down stays so."""
+    with (
+        Sample("B") as b,
+        Controlled(tmp_path, "-s", a.service(), "-s", b.service(":20"), "--cooldown", "60") as daemon,
+    ):
+        yield daemon
+
+
+def test_who_takes_out_the_last_service_is_warned(daemon: Controlled) -> None:
+    """It is carried out, with what follows from it on stderr: each request gets the default action."""
+    warning = "no service is left: each request gets the default action dunno"
+    assert "A is draining\n" == daemon.ctl("drain", "A")
+    assert ("B is down\n", [warning]) == daemon.warned("trip", "B")
+    assert "action   dunno\nservice  none: the default action\n" in daemon.ctl("query")
+    assert "B is up\n" == daemon.ctl("reset", "B")
+    assert ("B is draining\n", [warning]) == daemon.warned("drain", "B")
+    assert "A is up\n" == daemon.ctl("ready", "A")
+
+
+def test_reload_tells_what_is_doubtful(a: Sample, tmp_path: Path) -> None:
+    """Who reloads reads on stderr what the log has as config.warning; it is carried out all the same."""
+    file = tmp_path / "hapolicy.args"
+    file.write_text(f"-s {a.service()}\n")
+    with Controlled(tmp_path, f"@{file}") as daemon:
+        file.write_text(f"-s {a.service()} -d drop --http 127.0.0.1:1\n")
+        answer, warnings = daemon.warned("reload")
+        assert "reloaded; 1 service: A\n" == answer
+        assert warnings[0].startswith("-d drop: 'drop' is no access(5) action; ")
+        assert ["--http: changed, which takes a restart"] == warnings[1:]
+        for argument in ("-d drop", "--http"):
+            daemon.wait_event("config.warning", argument=argument)
+        file.write_text(f"-s {a.service()}\n")
+        daemon.ctl("reload")
+
+
+@pytest.mark.parametrize("command", ["drain", "ready", "trip", "reset"])
+def test_an_unknown_service(daemon: Controlled, command: str) -> None:
+    """The daemon says no, and which services there are; so does its log."""
+    assert (REFUSED, "no service 'C'; there are: A, B\n") == daemon.fails(command, "C")
+    refused = daemon.wait_event("control.refused", command=f"{command} C")
+    assert ("no service 'C'; there are: A, B", os.getuid()) == (refused["reason"], refused["uid"])
