@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,6 +32,7 @@ class ServiceStatus:
     in_flight: int
     failures: dict[str, int]  # by kind
     last_error: str
+    last_error_age_s: float | None  # None when there was none
     probes_answered: int
     probes_failed: int
     share: float | None
@@ -68,6 +70,7 @@ def _service(upstream: Upstream, counters: Counters, minute: Sequence[int], answ
         in_flight=counters.in_flight,
         failures={kind.value: count for kind, count in counters.failures.items()},
         last_error=counters.last_error,
+        last_error_age_s=_age_s(counters.last_error_at),
         probes_answered=counters.probes_answered,
         probes_failed=counters.probes_failed,
         share=sum(minute) / answered if answered else None,
@@ -77,6 +80,10 @@ def _service(upstream: Upstream, counters: Counters, minute: Sequence[int], answ
         latency_counts=latencies.counts,
         latency_sum_s=latencies.sum_s,
     )
+
+
+def _age_s(at: float | None) -> float | None:
+    return None if at is None else round(time.monotonic() - at, 3)
 
 
 def _state(upstream: Upstream) -> str:
@@ -101,6 +108,7 @@ def log_status(pool: Pool) -> None:
                 "in_flight",
                 "failures",
                 "last_error",
+                "last_error_age_s",
             )
         }
         if status.trial_in_s is not None:

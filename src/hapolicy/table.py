@@ -80,15 +80,15 @@ def rows(status: Status) -> list[Row]:
 
 
 def troubles(status: Status) -> list[tuple[str, str]]:
-    """For each service that ever failed: its name; how often and of which kind; the last error."""
+    """For each service that ever failed: its name; how often and of which kind; the last error, and its age."""
     found = []
     for service in status["services"]:
-        kinds = sorted(service["failures"].items(), key=lambda item: (-item[1], item[0]))
-        counted = [f"{safe(kind)} {count}" for kind, count in kinds]
+        failures = sorted(service["failures"].items(), key=lambda item: (-item[1], item[0]))
+        kinds = [f"{safe(kind)} {count}" for kind, count in failures]
         if service["probes_failed"]:
-            counted.append(f"probes {service['probes_failed']}")
-        if counted or service["last_error"]:
-            found.append((safe(service["name"]), f"{', '.join(counted)}; last: {safe(service['last_error'])}"))
+            kinds.append(f"probes {service['probes_failed']}")
+        if kinds or service["last_error"]:
+            found.append((safe(service["name"]), f"{', '.join(kinds)}; last: {_last_error(service)}"))
     return found
 
 
@@ -128,6 +128,11 @@ def state_in_words(service: Status) -> str:
     if state != "down" or trial_in_s is None:
         return safe(state) + drained
     return (f"down for another {math.ceil(trial_in_s)} s" if trial_in_s > 0 else "down, to be tried now") + drained
+
+
+def _last_error(service: Status) -> str:
+    age_s = service["last_error_age_s"]
+    return safe(service["last_error"]) + ("" if age_s is None else f" ({_long(age_s)} ago)")
 
 
 def _cells(service: Status) -> tuple[str, ...]:
@@ -180,7 +185,7 @@ def _short(seconds: float | None) -> str:
 
 
 def _long(seconds: float) -> str:
-    """An uptime in its two largest units."""
+    """A time in its two largest units."""
     left = int(seconds)
     parts: list[str] = []
     for unit, size in (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)):

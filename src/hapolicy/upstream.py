@@ -37,9 +37,14 @@ class Counters:
     quiet_since: float = 0.0  # while in_flight: when it last said something, or was asked first
     failures: Counter[FailureKind] = field(default_factory=Counter)
     last_error: str = ""
+    last_error_at: float | None = None  # monotonic clock
     probes_answered: int = 0
     probes_failed: int = 0
     latencies: Latencies = field(default_factory=Latencies)
+
+    def note_error(self, error: BaseException) -> None:
+        """Remember what went wrong, and when."""
+        self.last_error, self.last_error_at = str(error), time.monotonic()
 
 
 class Upstream:
@@ -145,7 +150,7 @@ class Upstream:
                 counters.in_flight -= 1
                 counters.failed += 1
                 counters.failures[error.kind if isinstance(error, ServiceFailure) else FailureKind.LOCAL] += 1
-                counters.last_error = str(error)
+                counters.note_error(error)
             raise
         now = time.monotonic()
         with self._lock:
@@ -165,7 +170,7 @@ class Upstream:
         except ServiceFailure as failure:
             with self._lock:
                 self._counters.probes_failed += 1
-                self._counters.last_error = str(failure)
+                self._counters.note_error(failure)
             raise
         with self._lock:
             self._counters.probes_answered += 1

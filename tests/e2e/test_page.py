@@ -193,6 +193,16 @@ def test_default_actions_given_and_full_houses_trouble_a_good_headline(browser: 
         assert "hurt" == browser.run("return document.body.dataset.mood")
 
 
+def test_the_last_error_has_an_age(browser: Browser) -> None:
+    """What went wrong minutes ago looks other than what goes wrong now."""
+    with Shown(services=[service("A", "down")]) as shown:
+        browser.open(shown.url)
+        browser.wait_text(".trouble", "Last error: refused: Connection refused (3 min ago)")
+        shown.status = status_with(services=[service("A", failures={}, last_error="", last_error_age_s=None)])
+        browser.wait_text("#says", "A is up")
+        assert "" == browser.text(".trouble")
+
+
 def test_nothing_from_outside_becomes_markup(browser: Browser) -> None:
     """Hostile names, addresses, errors, actions and kinds are shown letter by letter, and nothing of them runs."""
     change = {"when": 1e9, "event": f"service.{HOSTILE}", "fields": {"service": HOSTILE, "kind": HOSTILE}}

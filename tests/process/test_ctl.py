@@ -150,6 +150,19 @@ def test_query_without_an_answer(samples: tuple[Sample, Sample], tmp_path: Path)
         assert text.startswith("A: malformed: answer does not begin with action=")
 
 
+def test_the_last_error_has_an_age(samples: tuple[Sample, Sample], tmp_path: Path) -> None:
+    """What went wrong an hour ago looks other than what goes wrong now."""
+    with Sample("A", "--fault", "garbage") as a:
+        arguments = ("-s", a.service(), "-s", samples[1].service(":20"), "--fail-max", "1", "--cooldown", "60")
+        with Controlled(tmp_path, *arguments) as daemon:
+            assert None is daemon.service("A")["last_error_age_s"]
+            daemon.ctl("query")
+            assert 0 <= daemon.service("A")["last_error_age_s"] < PATIENCE_S
+            failed = r"^A  malformed 1; last: malformed: answer .* \(\d+ s ago\)$"
+            assert re.search(failed, daemon.ctl("status"), re.MULTILINE)
+            assert None is daemon.service("B")["last_error_age_s"]
+
+
 def test_query_as_postfix_asks() -> None:
     """The request that leaves is a whole policy request, with what was given and a default for the rest."""
     with Recorder("DUNNO \x1b[2Jwiped") as recorder:

@@ -26,6 +26,7 @@ SERVICE = ServiceStatus(
     in_flight=1,
     failures={"refused": 2},
     last_error="refused: Connection refused",
+    last_error_age_s=200.0,
     probes_answered=1,
     probes_failed=3,
     share=1.0,

@@ -26,6 +26,7 @@ def service(name: str, **values: Any) -> dict[str, Any]:
         "in_flight": 0,
         "failures": {},
         "last_error": "",
+        "last_error_age_s": None,
         "probes_answered": 0,
         "probes_failed": 0,
         "share": None,
@@ -62,11 +63,12 @@ BUSY = status(
     service(
         "GREY1", weight=2.0, queries=12_345, answers=12_340, failed=3, in_flight=2, share=2 / 3, p50_s=0.00123,
         p99_s=0.0141, failures={"closed": 1, "answer_timeout": 2}, last_error="answer_timeout: timed out",
+        last_error_age_s=11_530.5,
     ),
     service(
         "GREY2", address="[2001:db8::2]:10031", weight=0.5, state="down", trial_in_s=16.2, queries=6002,
         answers=5999, failed=3, share=1 / 3, p50_s=0.000456, p99_s=1.52, failures={"refused": 3}, probes_failed=4,
-        last_error="refused: Connection refused",
+        last_error="refused: Connection refused", last_error_age_s=13.2,
     ),
     service("SPARE", address="unix:/run/spare", prio=20, state="probing"),
     service("OLD", address="old.example.org:10031", prio=30, state="draining"),
@@ -83,8 +85,8 @@ SPARE    unix:/run/spare          20       1  probing                        0  
 OLD      old.example.org:10031    30       1  draining                       0        0        0       0        -      -       -
 
 FAILURES
-GREY1  answer_timeout 2, closed 1; last: answer_timeout: timed out
-GREY2  refused 3, probes 4; last: refused: Connection refused"""  # noqa: E501
+GREY1  answer_timeout 2, closed 1; last: answer_timeout: timed out (3 h 12 min ago)
+GREY2  refused 3, probes 4; last: refused: Connection refused (13 s ago)"""  # noqa: E501
 
 
 def test_the_golden_table() -> None:

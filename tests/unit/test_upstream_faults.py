@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from hapolicy.failure import FailureKind
+from hapolicy.failure import FailureKind, ServiceFailure
 from tests.support.procs import SLACK_S
 from tests.unit.asking import assert_counted, failure_of, soon
 from tests.unit.conftest import MakeUpstream
@@ -37,6 +37,20 @@ def test_every_fault_has_its_kind(make_upstream: MakeUpstream, script: Script, k
             assert (kind, False) == (failure.kind, failure.kept)
         assert_counted(upstream, 2, 0, **{kind.value: 2})
         assert upstream.counters().last_error.startswith(f"{kind.value}: ")
+
+
+def test_the_last_error_has_its_time(make_upstream: MakeUpstream) -> None:
+    """Whether a request met it or a probe."""
+    upstream = make_upstream(f"A={refusing()}")
+    assert upstream.counters().last_error_at is None
+    failure_of(upstream)
+    asked_at = upstream.counters().last_error_at
+    with pytest.raises(ServiceFailure):
+        upstream.probe(REQUEST)
+    probed_at = upstream.counters().last_error_at
+    assert asked_at is not None
+    assert probed_at is not None
+    assert time.monotonic() - SLACK_S < asked_at < probed_at <= time.monotonic()
 
 
 def test_nobody_listens(make_upstream: MakeUpstream) -> None:
