@@ -1,7 +1,8 @@
 """``hapolicyctl``: see and change a running hapolicy over its control socket.
 
 Exit status, after sysexits(3): 0 done, 1 the daemon has said no (an unknown service, a bad file on reload), 64 words
-that cannot be understood, 69 nobody there (no daemon; for a query of one service, no answer), 77 not allowed.
+that cannot be understood, 69 nobody there (no daemon; for a query of one service, no answer), 77 not allowed, 130
+Ctrl-C (which ends --watch with 0).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ INSTANCE_CONTROL = "/run/hapolicy-{}/control.sock"  # RuntimeDirectory= of the t
 SHELLS = ("bash", "zsh", "fish", "tcsh")
 
 EX_REFUSED = 1
+EX_INTERRUPTED = 130  # as a shell says it: 128 + SIGINT
 
 # As systemd has it for instances, and no way out of /run.
 _INSTANCE = re.compile(r"[A-Za-z0-9:_.@\\-]{1,64}")
@@ -66,7 +68,7 @@ def parser(names: object = None) -> argparse.ArgumentParser:
         prog="hapolicyctl",
         description="Shows and changes a running hapolicy over its control socket.",
         epilog="Exit status: 0 done; 1 the daemon has said no; 64 wrong usage; 69 no daemon, or no answer from the"
-        " service that was asked; 77 not allowed.",
+        " service that was asked; 77 not allowed; 130 Ctrl-C (which ends --watch with 0).",
     )
     where = p.add_mutually_exclusive_group()
     text = f"the daemon's control socket (unix:{DEFAULT_CONTROL})"
@@ -134,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return os.EX_OK
     except KeyboardInterrupt:
-        return 130  # as a shell says it
+        return EX_INTERRUPTED
 
 
 _STATUS_OF = {Code.UNAVAILABLE: os.EX_UNAVAILABLE, Code.BUSY: os.EX_UNAVAILABLE, Code.MALFORMED: os.EX_USAGE}

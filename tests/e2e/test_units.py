@@ -92,6 +92,17 @@ def test_the_manual_pages_are_whole(tmp_path: Path) -> None:
             assert section in done.stdout
 
 
+def test_every_exit_status_of_hapolicyctl_is_told_wherever_they_are() -> None:
+    """The same in its --help, in its manual page, and in the README."""
+    shown = subprocess.run([sys.executable, "-m", "hapolicy.ctl", "--help"], capture_output=True, text=True, check=True)
+    told = re.findall(r"(\d+)\s[a-zC]", shown.stdout.partition("Exit status: ")[2])
+    page = (ROOT / "package" / "man" / "hapolicyctl.8.in").read_text()
+    readme = (ROOT / "README.md").read_text().partition("| exit status | meaning |")[2].partition("\n\n")[0]
+    assert ["0", "1", "64", "69", "77", "130"] == told
+    assert told == re.findall(r"^\.B (\d+)$", page, re.MULTILINE)
+    assert told == re.findall(r"^\| (\d+) \|", readme, re.MULTILINE)
+
+
 def test_hapolicy_serves_without_what_the_unit_takes_away(folder: Path) -> None:
     """As a plain user without capabilities or new privileges, on a root that nobody can write: it serves, reloads,
     and ends in peace."""

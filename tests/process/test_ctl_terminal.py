@@ -19,7 +19,7 @@ from types import TracebackType
 
 import pytest
 
-from tests.process.ctl import OK, UNAVAILABLE, USAGE, Controlled, hapolicyctl
+from tests.process.ctl import INTERRUPTED, OK, UNAVAILABLE, USAGE, Controlled, hapolicyctl
 from tests.support.procs import PATIENCE_S, Process, wait_until
 from tests.support.sample import Sample
 
@@ -118,6 +118,19 @@ def test_watch(daemon: Controlled) -> None:
         assert OK == terminal.end()
         assert terminal.text.endswith("\x1b[?25h") or "\x1b[?1049l" in terminal.text, "the screen is given back"
         assert "Traceback" not in terminal.text
+
+
+def test_ctrl_c_while_it_waits(tmp_path: Path) -> None:
+    """Who tires of waiting for an answer gets the shell to know it: 130, and not a word."""
+    with (
+        Sample("A", "--fault", "hang") as a,
+        Controlled(tmp_path, "-s", a.service("::1:5")) as daemon,
+        Terminal("--control", daemon.control, "query") as terminal,
+    ):
+        wait_until(lambda: a.stats()["requests"], "the query's arrival at the service")
+        terminal.process.signal(signal.SIGINT)
+        assert INTERRUPTED == terminal.end()
+        assert "" == terminal.text
 
 
 def test_watch_without_colour(daemon: Controlled) -> None:
