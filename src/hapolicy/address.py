@@ -1,6 +1,7 @@
 """Where a service answers or the daemon listens: TCP host and port, or a unix socket path. Pure parsing.
 
-Every error text says what is wrong; the caller adds which argument it was and an example of a right one.
+Every error text says what is wrong; the caller adds which argument it was, and an example of a right one of the
+kind that was meant (`kind_of`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,10 @@ UNIX_PATH_MAX_BYTES = 107
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
 _ZONE = re.compile(r"[A-Za-z0-9._-]{1,15}")  # an interface name, netdevice(7)
 _NUMBERS_AND_DOTS = re.compile(r"[0-9.]+")
+_UNIX = re.compile(r"\s*unix\s*(:|$)")
+_PATH_ALONE = re.compile(r"\s*([A-Za-z]+:)?/(?!/)")
+# As other programs write an address. "http:25" is a host of that name.
+_PREFIX = re.compile(r"inet:|(tcp|https?):(?![0-9]+(:|$))")
 
 
 class AddressError(ValueError):
@@ -55,24 +60,57 @@ def split_address(text: str) -> tuple[tuple[str, str], list[str]]:
 
     The address parts are ``(host, port)`` or ``("unix", path)``; colons within brackets do not split.
     """
-    if text.startswith("["):
-        host, bracket, rest = text.partition("]")
-        if not bracket:
-            raise AddressError("'[' without ']'")
-        if rest and not rest.startswith(":"):
-            raise AddressError(f"{rest!r} after ']' where ':PORT' should be")
-        fields = [host + "]", *rest[1:].split(":")]
-    else:
-        fields = text.split(":")
-        # db:25::5 may be a host, a port and a weight too: better refused than asked at the wrong place.
-        before = text.rpartition(":")[0]
-        if ":" in before and _is_ip(before):
-            raise AddressError("an IPv6 address needs brackets around it")
-    if fields[0] == "inet":
-        raise AddressError("'inet:' is not needed here")
+    if prefix := _PREFIX.match(text):
+        raise AddressError(f"'{prefix[0]}' does not belong before it")
+    if not _UNIX.match(text) and _PATH_ALONE.match(text):
+        raise AddressError("a socket path needs 'unix:' before it")
+    if _lacks_brackets(text):
+        raise AddressError("an IPv6 address needs brackets around it")
+    fields = _bracketed_fields(text) if text.startswith("[") else text.split(":")
+    where = ":".join(fields[:2])
+    if fields[0] != "unix" and any(character.isspace() for character in where):
+        raise AddressError(f"a space in {where!r}")
     if len(fields) < 2 or not fields[1]:
-        raise AddressError("no path after 'unix:'" if fields[0] == "unix" else "no port")
+        raise AddressError(_what_is_missing(fields[0]))
     return (fields[0], fields[1]), fields[2:]
+
+
+def kind_of(text: str) -> str:
+    """What an address, right or wrong, is meant to be: "unix", "ipv6", or "tcp" for all else."""
+    if _UNIX.match(text) or _PATH_ALONE.match(text):
+        return "unix"
+    bracketed = text.startswith("[") and ":" in text.partition("]")[0]
+    return "ipv6" if bracketed or _lacks_brackets(text) else "tcp"
+
+
+def _bracketed_fields(text: str) -> list[str]:
+    host, bracket, rest = text.partition("]")
+    if not bracket:
+        raise AddressError("'[' without ']'")
+    if rest and not rest.startswith(":"):
+        raise AddressError(f"{rest!r} after ']' where ':PORT' should be")
+    return [host + "]", *rest[1:].split(":")]
+
+
+def _lacks_brackets(text: str) -> bool:
+    """Whether it reads as an IPv6 address, be it with a port or without.
+
+    db:25::5 may be a host, a port and a weight too: better refused than asked at the wrong place.
+    """
+    before = text.rpartition(":")[0]
+    if ":" in before and _is_ip(before):
+        return True
+    first, _, rest = text.partition(":")
+    is_host_and_port = not first.isdigit() and rest.partition(":")[0].isdigit()
+    return ":" in text and _is_ip(text) and not is_host_and_port
+
+
+def _what_is_missing(host: str) -> str:
+    if host == "unix":
+        return "no path after 'unix:'"
+    if host.isdigit():
+        return "no host before the port"
+    return f"no port after {host!r}" if host else "no host and no port"
 
 
 def parse_address(host: str, port: str, lowest_port: int = 1) -> Address:
@@ -97,12 +135,15 @@ def _port(text: str, lowest: int) -> int:
 def _checked_path(path: str) -> str:
     if not path.startswith("/"):
         raise AddressError(f"socket path {path!r} does not begin with '/'")
+    if path.rstrip() != path:
+        raise AddressError(f"socket path {path!r} ends with a space")
     if "\0" in path:
         raise AddressError("NUL in the socket path")
     if not path.isprintable():
         raise AddressError("the socket path holds what cannot be printed")
-    if len(path.encode()) > UNIX_PATH_MAX_BYTES:
-        raise AddressError(f"socket path longer than {UNIX_PATH_MAX_BYTES} bytes")
+    size = len(path.encode())
+    if size > UNIX_PATH_MAX_BYTES:
+        raise AddressError(f"socket path of {size} bytes, and the kernel takes at most {UNIX_PATH_MAX_BYTES}")
     return path
 
 

@@ -13,8 +13,9 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from hapolicy.address import UnixAddress
+from hapolicy.examples import right_example
 from hapolicy.logs import Level
-from hapolicy.options import EXAMPLES, UsageError, Written, parser, printable
+from hapolicy.options import UsageError, Written, parser, printable
 from hapolicy.service import Service
 from hapolicy.settings import HealthSettings, Listener, LogSink, Network, Probe, Settings, SettingsError
 
@@ -40,8 +41,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         options, unknown = parser().parse_known_args(expanded)
     except argparse.ArgumentError as error:
         option = error.argument_name or ""
-        where = getattr(error.__context__, "where", "") or _where(expanded, option)
-        raise UsageError(where + _complaint(option, error.message)) from None
+        given = getattr(error.__context__, "given", "")
+        where = getattr(given, "where", "") or _where(expanded, option)
+        raise UsageError(f"{where}{option}: {error.message}{right_example(option, given)}") from None
     for word in unknown:
         where = getattr(word, "where", "")
         hint = f"; a file of arguments is given as @{printable(word)}" if word.startswith("/") else ""
@@ -100,7 +102,7 @@ def _health(options: argparse.Namespace) -> HealthSettings:
 
 def _refuse_bad_services(services: tuple[Service, ...]) -> None:
     if not services:
-        raise ConfigError(f"no service defined; right is for example {EXAMPLES['-s/--service']}")
+        raise ConfigError(f"no service defined{right_example('-s/--service')}")
     names: set[str] = set()
     for service in services:
         if service.name in names:
@@ -114,8 +116,8 @@ def _refuse_open(option: str, listeners: Sequence[Listener], guard: str, allowed
     for listener in listeners:
         if not allowed and not _is_local(listener):
             raise ConfigError(
-                f"{option} {listener}: others than this host could connect, so {guard} must say who may;"
-                f" right is for example {EXAMPLES[guard]}"
+                f"{option} {listener}: others than this host could connect, so {guard} must say who may"
+                f"{right_example(guard)}"
             )
 
 
@@ -163,7 +165,7 @@ def _read_file(path: str) -> list[str]:
             lines = file.read().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text file"
-        raise ConfigError(f"@{path}: {reason}; right is for example {EXAMPLES['@FILE']}") from None
+        raise ConfigError(f"@{path}: {reason}{right_example('@FILE')}") from None
     found: list[str] = []
     for number, line in enumerate(lines, 1):
         where = f"{path}:{number}: "
@@ -194,8 +196,3 @@ def _where(arguments: Sequence[str], option: str) -> str:
         if argument.startswith(names) and isinstance(argument, Written):
             return value.where if isinstance(value, Written) else argument.where
     return ""
-
-
-def _complaint(option: str, message: str) -> str:
-    example = EXAMPLES.get(option)
-    return f"{option}: {message}" + (f"; right is for example {example}" if example else "")

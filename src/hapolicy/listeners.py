@@ -11,6 +11,7 @@ import stat
 from collections.abc import Sequence
 
 from hapolicy.address import TcpAddress, UnixAddress
+from hapolicy.examples import right_example
 from hapolicy.settings import DEFAULT_LISTENERS, Listener, Settings, SettingsError
 
 # While all threads are busy or --max-clients is reached, clients wait here; the kernel caps it at somaxconn.
@@ -32,8 +33,8 @@ def _os_error(given: str, error: OSError) -> ListenError:
 
 
 def _error(given: str, reason: str | None) -> ListenError:
-    example = "unix:/run/hapolicy/policy.sock" if "unix:" in given else "127.0.0.1:10060"
-    return ListenError(f"{given}: {reason}; right is for example {given.split()[0]} {example}")
+    option, _, address = given.partition(" ")
+    return ListenError(f"{given}: {reason}{right_example(option, address)}")
 
 
 class FamilyMissing(ListenError):

@@ -1,4 +1,4 @@
-"""The options of ``hapolicy``: their names, what a value may be, an example of a right one."""
+"""The options of ``hapolicy``: their names, and what a value may be."""
 
 from __future__ import annotations
 
@@ -9,30 +9,9 @@ import re
 from typing import NoReturn, Self
 
 import hapolicy
-from hapolicy.address import AddressError, TcpAddress, parse_address, split_address
+from hapolicy.address import AddressError, TcpAddress, kind_of, parse_address, split_address
 from hapolicy.service import Service, ServiceError, parse_service
 from hapolicy.settings import Listener, LogSink, Network, Probe, Settings, SettingsError
-
-EXAMPLES = {
-    "-s/--service": "-s GREY1=10.0.0.1:10031:10",
-    "-d/--default": "-d dunno",
-    "--listen": "--listen 127.0.0.1:10060",
-    "--allow": "--allow 10.0.0.0/24",
-    "--control": "--control unix:/run/hapolicy/control.sock",
-    "--http": "--http 127.0.0.1:10061",
-    "--http-allow": "--http-allow 10.0.0.0/24",
-    "--fail-max": "--fail-max 3",
-    "--cooldown": "--cooldown 30",
-    "--cooldown-max": "--cooldown-max 300",
-    "--probe": "--probe query",
-    "--connect-timeout": "--connect-timeout 5",
-    "--deadline": "--deadline 90",
-    "--max-clients": "--max-clients 1000",
-    "--drain": "--drain 30",
-    "--cpu": "--cpu auto",
-    "--log": "--log auto",
-    "@FILE": "@/etc/hapolicy/hapolicy.args",
-}
 
 CONTROL_MODE = "660"  # its owner and its group
 
@@ -59,11 +38,11 @@ class Written(str):
 
 
 class _BadValue(argparse.ArgumentTypeError):
-    """What is wrong with a value, and where it was written."""
+    """What is wrong with a value: `given`, as it was written."""
 
-    def __init__(self, text: str, reason: str) -> None:
-        super().__init__(f"{printable(text)}: {reason}")
-        self.where = getattr(text, "where", "")
+    def __init__(self, given: str, reason: str) -> None:
+        super().__init__(f"{printable(given)}: {reason}" if given.strip() else f"empty: {reason}")
+        self.given = given
 
 
 class _Parser(argparse.ArgumentParser):
@@ -128,10 +107,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def printable(text: str) -> str:
-    """`text` as it may be shown on a terminal."""
+    """`text` as it may be shown on a terminal; in quotes where one could not see it, as a space at an end."""
     if len(text) > _SHOWN_MAX_CHARACTERS:
         text = text[:_SHOWN_MAX_CHARACTERS] + "..."
-    return text if text.isprintable() else ascii(text)
+    return text if text.isprintable() and text == text.strip() else ascii(text)
 
 
 def _service(text: str) -> Service:
@@ -143,7 +122,7 @@ def _service(text: str) -> Service:
 
 def _action(text: str) -> str:
     if not text.strip():
-        raise _BadValue(text, "the action is empty, and Postfix would answer 451")
+        raise _BadValue(text, "without an action, Postfix would answer 451 to all mail that no service answered")
     if not text.isprintable():
         raise _BadValue(text, "the action holds a control character, which would break the answer")
     return text.strip()
@@ -163,19 +142,20 @@ def _listener(text: str) -> Listener:
 
 
 def _control(text: str) -> Listener:
+    if kind_of(text) != "unix":
+        raise _BadValue(text, "hapolicyctl needs a unix socket, unix:/path")
     try:
         where, more = split_address(text)
-        if where[0] != "unix":
-            raise AddressError("not a unix socket")
         return _unix_listener(where, more or [CONTROL_MODE])
     except AddressError as error:
         raise _BadValue(text, str(error)) from None
 
 
 def _http(text: str) -> TcpAddress:
+    if kind_of(text) == "unix":
+        raise _BadValue(text, "a browser and Prometheus need HOST:PORT, not a unix socket")
     address = _listener(text).address
-    if not isinstance(address, TcpAddress):
-        raise _BadValue(text, "a browser and Prometheus need HOST:PORT")
+    assert isinstance(address, TcpAddress)
     return address
 
 

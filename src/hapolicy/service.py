@@ -47,14 +47,14 @@ def parse_service(text: str) -> Service:
     """The service that a ``-s`` argument defines. Raises `ServiceError`."""
     name, equals, rest = text.partition("=")
     if not equals:
-        raise ServiceError("no '=' after the name")
+        raise ServiceError("no NAME= before the address")
     try:
         where, more = split_address(rest)
         address = parse_address(*where)
     except AddressError as error:
         raise ServiceError(str(error)) from None
     if isinstance(address, TcpAddress) and not address.host:
-        raise ServiceError("no address")
+        raise ServiceError("no host before the port")
     if len(more) > 3:
         raise ServiceError(f"too many fields: {':'.join(more[3:])!r} comes after the timeout")
     prio, weight, timeout = more + [""] * (3 - len(more))

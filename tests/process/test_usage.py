@@ -112,12 +112,14 @@ def test_bad_configuration_is_refused_in_one_line(named: str, arguments: list[st
     check_refusal(hapolicy(*arguments), {CONFIG}, named)
 
 
-def test_a_port_in_use_cannot_be_bound() -> None:
+@pytest.mark.parametrize(("option", "right"), [("--listen", "127.0.0.1:10060"), ("--http", "127.0.0.1:10061")])
+def test_a_port_in_use_cannot_be_bound(option: str, right: str) -> None:
     """An address that another program has ends with 78, named."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        done = hapolicy(*SERVICE, "--listen", address, "--log", "stderr")
+        done = hapolicy(*SERVICE, "--listen", "127.0.0.1:0", option, address, "--log", "stderr")
     check_refusal(done, {CONFIG}, address)
+    assert done.stderr.endswith(f"; right is for example {option} {right}\n")
 
 
 @pytest.mark.parametrize("there", ["a live socket", "a file", "a folder", "no parent"])

@@ -74,13 +74,13 @@ def test_a_file_stands_where_it_is_named(write: Write) -> None:
 
 
 BAD_LINES = {
-    "-s A=h:25\n\n-s B": (3, "-s/--service: B: no '=' after the name"),
+    "-s A=h:25\n\n-s B": (3, "-s/--service: B: no NAME= before the address"),
     "-s\nA=h": (2, "-s/--service: A=h: no port"),
     "# one\n-l --fail-max=x": (2, "--fail-max: x: not a whole number"),
     "-l\n--probe ping": (2, "--probe: invalid choice: 'ping'"),
     "-l\n--log=file": (2, "--log: invalid choice: 'file'"),
     "-l\n-d": (2, "-d/--default: expected one argument"),
-    "-l\n-d ''": (2, "-d/--default: : the action is empty"),
+    "-l\n-d ''": (2, "-d/--default: empty: without an action"),
     "-s A=h:25\n-s A=h:0 -s B=h:26": (2, "-s/--service: A=h:0: port 0"),
     "-l\n\n--nonsense 5": (3, "--nonsense"),
     "-l\nstray": (2, "stray"),
