@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parse(words)
         settings = settings_from(options, stdin_is_client=stdin_is_client)
         if options.check:
+            _check_parts(settings)
             _print_plan(settings)
         else:
             _run(settings, lambda: settings_from(parse(words), stdin_is_client=stdin_is_client))
@@ -53,10 +54,21 @@ def _open_log(settings: Settings) -> EventLog:
     return EventLog(lambda: open_sink(settings.log_sink, stdio=settings.stdio), settings.log_level)
 
 
+def _check_parts(settings: Settings) -> None:
+    """Raise `SettingsError` where a start would, for want of a library."""
+    if settings.http and not settings.stdio:
+        from hapolicy.web import load_exposition
+
+        load_exposition()
+
+
 def _print_plan(settings: Settings) -> None:
     """What would run: ``--check``."""
     listen = "stdin" if settings.stdio else ", ".join(map(str, settings.listeners))
     print(f"listen    {listen}")
+    for what, where in (("control", settings.control), ("http", settings.http)):
+        if where and not settings.stdio:
+            print(f"{what:<9} {where}")
     for service in sorted(settings.services, key=lambda service: service.prio):
         print(
             f"service   {service.name} at {service.address}, prio {service.prio},"

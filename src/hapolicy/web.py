@@ -13,7 +13,7 @@ import socket
 import socketserver
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hapolicy.hypertext import Connection
 from hapolicy.logs import EventLog, Level
@@ -21,6 +21,9 @@ from hapolicy.operations import Operations
 from hapolicy.server import is_welcome, peer_name
 from hapolicy.settings import Network, SettingsError
 from hapolicy.site import Site
+
+if TYPE_CHECKING:
+    from hapolicy.metrics import Exposition
 
 # Each costs a thread. A Prometheus or two, a load balancer, and as many forgotten browser tabs.
 MAX_CONNECTIONS = 32
@@ -32,6 +35,15 @@ _ACCEPT_PAUSE_S = 0.1
 _POLL_S = 0.25
 
 
+def load_exposition() -> type[Exposition]:
+    """What makes the metrics, imported here: its library takes 100 ms and 11 MB. Raises `SettingsError` without it."""
+    try:
+        from hapolicy.metrics import Exposition
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"--http needs {error.name}, not installed here: pip install 'hapolicy[http]'") from None
+    return Exposition
+
+
 class WebServer(socketserver.TCPServer):
     """Serves on one listening socket that somebody else has opened."""
 
@@ -39,17 +51,14 @@ class WebServer(socketserver.TCPServer):
         self, listening: socket.socket, operations: Operations, log: EventLog, allow: tuple[Network, ...]
     ) -> None:
         """`allow` is who may ask from beyond this host. Raises `SettingsError` where prometheus_client is missing."""
-        try:
-            from hapolicy.metrics import Exposition  # its library takes 100 ms and 11 MB: only where it is used
-        except ModuleNotFoundError as error:
-            raise SettingsError(f"--http needs {error.name}: pip install 'hapolicy[http]'") from None
+        exposition = load_exposition()
         socketserver.BaseServer.__init__(self, listening.getsockname(), socketserver.BaseRequestHandler)
         listening.setblocking(False)
         self.socket = listening
         self.allow = allow
         self._log = log
         self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
-        self._site = Site(operations, Exposition(operations.status).render)
+        self._site = Site(operations, exposition(operations.status).render)
 
     def start(self) -> None:
         """Begin to accept, on a thread of its own."""

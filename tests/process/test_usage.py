@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -177,15 +178,27 @@ def test_check_prints_what_would_run() -> None:
     """--check names the services and listeners and ends with 0, without binding anything."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        done = hapolicy("--check", "-s", "A=127.0.0.1:10023:9:2:1.5", "-s", "B=unix:/run/b", "--listen", address)
+        more = ["--listen", address, "--control", "unix:/run/c", "--http", "127.0.0.1:10061"]
+        done = hapolicy("--check", "-s", "A=127.0.0.1:10023:9:2:1.5", "-s", "B=unix:/run/b", *more)
     assert (0, "") == (done.returncode, done.stderr)
-    for expected in (address, "127.0.0.1:10023, prio 9, weight 2, timeout 1.5 s", "unix:/run/b", "dunno"):
+    service = "A at 127.0.0.1:10023, prio 9, weight 2, timeout 1.5 s"
+    for expected in (address, "control   unix:/run/c", "http      127.0.0.1:10061", service, "unix:/run/b", "dunno"):
         assert expected in done.stdout
 
 
 def test_check_knows_one_from_many() -> None:
     """One failure is no plural."""
     assert "down after 1 failure in a row," in hapolicy("--check", "-s", "A=127.0.0.1:1", "--fail-max", "1").stdout
+
+
+def test_check_finds_that_http_lacks_its_library() -> None:
+    """What --http needs is missed by --check already, with what to install; without --http nothing is missed."""
+    lacking = "import sys; sys.modules['prometheus_client'] = None; from hapolicy.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", lacking, "--check", *SERVICE]
+    done = subprocess.run([*command, "--http", "127.0.0.1:10061"], capture_output=True, text=True, check=False)
+    assert (CONFIG, "") == (done.returncode, done.stdout)
+    assert "--http needs prometheus_client, not installed here: pip install 'hapolicy[http]'" in done.stderr
+    assert 0 == subprocess.run(command, capture_output=True, check=False).returncode
 
 
 def test_check_finds_what_is_wrong() -> None:
