@@ -48,10 +48,10 @@ def block_signals() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
 
 
-def tell_warnings(warnings: Warnings, log: EventLog) -> None:
+def tell_warnings(warnings: Warnings, log: EventLog, level: Level = Level.WARNING) -> None:
     """Log what is doubtful about the configuration."""
     for argument, warning in warnings:
-        log.emit(Level.WARNING, "config.warning", argument=argument, warning=warning)
+        log.emit(level, "config.warning", argument=argument, warning=warning)
 
 
 def stdin_is_connected_socket() -> bool:

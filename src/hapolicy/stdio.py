@@ -8,7 +8,7 @@ import signal
 import socket
 
 from hapolicy.channel import Channel, PipeChannel, SocketChannel
-from hapolicy.logs import EventLog
+from hapolicy.logs import EventLog, Level
 from hapolicy.pool import Pool
 from hapolicy.process import HANDLED_SIGNALS, LOG_CLOSE_S, STOP_SIGNALS, stdin_is_connected_socket, tell_warnings
 from hapolicy.session import Session
@@ -22,7 +22,8 @@ def serve_stdio(settings: Settings, log: EventLog) -> None:
         pool = Pool(settings, log)
         session = Session(_channel(stack), lambda: pool.relay, log, "stdin")
         _handle_signals(session, pool)
-        tell_warnings(settings.warnings, log)
+        # Each client has a process of its own: as warnings, the same few lines would come with every connection.
+        tell_warnings(settings.warnings, log, Level.DEBUG)
         pool.watch()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
         session.run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
@@ -94,6 +95,19 @@ def test_stdio_over_pipes(sample: Sample) -> None:
     done = subprocess.run(argv, input=requests, capture_output=True, timeout=PATIENCE_S, check=False)
     assert (0, b"".join(b"action=DUNNO A %d\n\n" % number for number in range(3))) == (done.returncode, done.stdout)
     assert 3 == done.stderr.count(b'"request.answered"')
+
+
+@pytest.mark.parametrize(("more", "levels"), [([], []), (["-l"], []), (["-v"], ["debug"])])
+def test_doubtful_arguments_do_not_come_with_every_client(sample: Sample, more: list[str], levels: list[str]) -> None:
+    """A process a client would say the same for each: only -v shows it in the log, --check always."""
+    argv = [sys.executable, "-m", "hapolicy", "--stdio", "--log", "stderr", *more, "-d", "greylist"]
+    argv += ["-s", sample.service()]
+    served = subprocess.run(argv, input=request(instance="i1"), capture_output=True, timeout=PATIENCE_S, check=False)
+    events = [json.loads(line) for line in served.stderr.splitlines()]
+    assert (0, b"action=DUNNO A i1\n\n") == (served.returncode, served.stdout)
+    assert levels == [event["level"] for event in events if event["event"] == "config.warning"]
+    checked = subprocess.run([*argv, "--check"], capture_output=True, timeout=PATIENCE_S, check=False)
+    assert 1 == checked.stderr.count(b"hapolicy: warning: -d greylist: ")
 
 
 def test_stdio_at_the_end_of_its_input(sample: Sample) -> None:
