@@ -59,49 +59,56 @@ def parser() -> argparse.ArgumentParser:
     p = _Parser(
         prog="hapolicy",
         usage="%(prog)s [@FILE ...] [OPTIONS] -s NAME=ADDRESS:PORT[:PRIO[:WEIGHT[:TIMEOUT]]] [-s ...]",
-        description="Asks Postfix policy services by priority and weight, and always has an answer in time.",
-        epilog="@FILE stands for the arguments in FILE: several to a line as a shell splits them, # comments.",
+        description="Asks Postfix policy services by priority and weight, the next one where one fails,"
+        " and always has an answer in time.",
+        epilog="@FILE stands for the arguments in FILE: several to a line as a shell splits them; # begins a comment.",
         exit_on_error=False,
     )
     add = p.add_argument
     service = "a policy service; ADDRESS is IPv4, [IPv6], a host name, or unix:/path in the place of ADDRESS:PORT;"
-    service += " lower PRIO is asked first (10), WEIGHT is its share within a PRIO (1), TIMEOUT in seconds (30)"
+    service += " lower PRIO is asked first (10), WEIGHT is its share within a PRIO (1),"
+    service += " TIMEOUT is how many seconds it may take to answer (30)"
     add("-s", "--service", action="append", type=_service, metavar="NAME=ADDRESS:PORT[:...]", help=service)
-    text = "the action when no service answered (%(default)s)"
+    text = "what Postfix is told to do when no service answered (%(default)s)"
     add("-d", "--default", type=_action, default=defaults.default_action, metavar="ACTION", help=text)
     add("-l", "--logging", action="store_true", help="log each request")
-    add("-v", "--verbose", action="store_true", help="log more, each request included")
-    add("-L", "--stdout", action="store_true", help="log to stdout, as --log stdout")
-    text = "HOST:PORT, [IPV6]:PORT or unix:/path[:MODE]; repeatable (127.0.0.1:10060)"
+    text = "as -l, and more: all attributes of each request, clients that were lost, links that were renewed"
+    add("-v", "--verbose", action="store_true", help=text)
+    add("-L", "--stdout", action="store_true", help="the same as --log stdout")
+    text = "where Postfix connects: HOST:PORT, [IPV6]:PORT or unix:/path[:MODE]; repeatable (127.0.0.1:10060)"
     add("--listen", action="append", type=_listener, metavar="ADDRESS", help=text)
-    add("--stdio", action="store_true", help="serve the one client on stdin and stdout, as Postfix spawn wants it")
-    text = "who may connect from beyond this host; repeatable"
+    add("--stdio", action="store_true", help="serve the one client on stdin; taken for granted under Postfix spawn(8)")
+    text = "a network beyond this host that may connect to --listen; repeatable (none)"
     add("--allow", action="append", type=_network, metavar="CIDR", help=text)
-    text = "where hapolicyctl connects, unix:/path[:MODE] (off)"
+    text = f"where hapolicyctl connects: unix:/path[:MODE], of mode {CONTROL_MODE} unless given (off)"
     add("--control", type=_control, metavar="ADDRESS", help=text)
-    text = "where the status page, /metrics, /healthz and /readyz are served, HOST:PORT (off)"
-    add("--http", type=_http, metavar="ADDRESS", help=text)
-    text = "who may read these from beyond this host; repeatable"
+    text = "where to serve a status page for browsers, /metrics for Prometheus,"
+    text += " /healthz and /readyz for load balancers (off)"
+    add("--http", type=_http, metavar="HOST:PORT", help=text)
+    text = "a network beyond this host that may read what --http serves; repeatable (none)"
     add("--http-allow", action="append", type=_network, metavar="CIDR", help=text)
-    text = "failures in a row after which a service counts as down (%(default)s)"
+    text = "failures in a row after which a service counts as down, and is not asked any more (%(default)s)"
     add("--fail-max", type=_count, default=health.fail_max, metavar="N", help=text)
-    text = "how long a service that is down is left alone, doubled with each failed probe (%(default)g)"
+    text = "how long a service that is down is left alone before a probe; doubled with each that fails (%(default)g)"
     add("--cooldown", type=_seconds, default=health.cooldown_s, metavar="SECONDS", help=text)
-    add("--cooldown-max", type=_seconds, metavar="SECONDS", help="the longest that it is left alone (300)")
-    text = "how a service that is down is tried: a made-up policy request, a connection, or the next live request"
-    add("--probe", choices=[probe.value for probe in Probe], default=health.probe.value, help=text + " (%(default)s)")
-    text = "the longest that a connection to a service may take (%(default)g)"
+    text = f"where this doubling ends ({health.cooldown_max_s:g}, or --cooldown where that is longer)"
+    add("--cooldown-max", type=_seconds, metavar="SECONDS", help=text)
+    text = "how a service that is down is tried: query sends a made-up policy request, tcp merely connects,"
+    text += " off takes the next live request (%(default)s)"
+    add("--probe", choices=[probe.value for probe in Probe], default=health.probe.value, help=text)
+    text = "how long it may take to connect to a service (%(default)g)"
     add("--connect-timeout", type=_seconds, default=defaults.connect_timeout_s, metavar="SECONDS", help=text)
-    text = "the longest that a client waits for its answer (%(default)g)"
+    text = "the longest that Postfix waits for its answer, all services together; its own limit is 100 (%(default)g)"
     add("--deadline", type=_seconds, default=defaults.deadline_s, metavar="SECONDS", help=text)
-    text = "clients at once; more wait in the backlog (%(default)s)"
+    text = "smtpd processes that may be connected at once; more have to wait (%(default)s)"
     add("--max-clients", type=_count, default=defaults.max_clients, metavar="N", help=text)
-    text = "how long requests in flight may take after SIGTERM (%(default)g)"
+    text = "how long requests in flight may still take after SIGTERM (%(default)g)"
     add("--drain", type=_seconds_or_0, default=defaults.drain_s, metavar="SECONDS", help=text)
     text = "the processor to stay on: auto picks one, off leaves it to the kernel (%(default)s)"
     add("--cpu", type=_cpu, default=defaults.cpu, metavar="auto|off|N", help=text)
-    add("--log", choices=[sink.value for sink in LogSink], default="auto", help="where events go (%(default)s)")
-    add("--check", action="store_true", help="say what would run, and exit")
+    text = "where events go; auto is the journal, else syslog (facility mail), else stderr (%(default)s)"
+    add("--log", choices=[sink.value for sink in LogSink], default="auto", help=text)
+    add("--check", action="store_true", help="say what would run and what is doubtful about it, and exit")
     add("--version", action="version", version=f"hapolicy {hapolicy.__version__}")
     return p
 
