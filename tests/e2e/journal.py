@@ -15,7 +15,6 @@ import subprocess
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
 
 from tests.e2e.need import missing, need
 from tests.support.procs import wait_until
@@ -98,9 +97,7 @@ class Journald:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop()
 
     def entries(self, *matches: str) -> list[dict[str, str]]:

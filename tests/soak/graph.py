@@ -1,25 +1,21 @@
-"""What the soak has measured over time, and the faults below it, as an SVG that reads on light and dark ground."""
+"""What the soak has measured over time, and the faults below it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-_INK = "#808080"
+from benchmarks import svg
+
 _LINE = "#0a7d4f"
 _FAULT = "#b5651d"
 
 
 def draw(measured: Any, target: Path) -> bool:
     """Draw into `target`; False where matplotlib is not installed."""
-    try:
-        import matplotlib as mpl
-    except ImportError:
+    pyplot = svg.pyplot()
+    if pyplot is None:
         return False
-    mpl.use("svg")
-    from matplotlib import pyplot
-
-    mpl.rcParams["svg.hashsalt"] = "hapolicy"  # the same figures give the same file
     rows = [
         ("requests a second", measured.rates),
         ("resident, MB", [kb / 1024 for kb in measured.resident_kb]),
@@ -35,13 +31,5 @@ def draw(measured: Any, target: Path) -> bool:
     for since_s, until_s, service, _ in measured.faults:
         all_axes[-1].broken_barh([(since_s, until_s - since_s)], (names.index(service) - 0.4, 0.8), color=_FAULT)
     all_axes[-1].set(yticks=range(len(names)), yticklabels=names, ylabel="faults", xlabel="seconds")
-    for axes in all_axes:
-        axes.grid(visible=True, color=_INK, alpha=0.3)
-        axes.tick_params(colors=_INK)
-        for text in (axes.xaxis.label, axes.yaxis.label):
-            text.set_color(_INK)
-        for spine in axes.spines.values():
-            spine.set_color(_INK)
-    figure.savefig(target, transparent=True, metadata={"Date": None})
-    pyplot.close(figure)
+    svg.save(figure, target)
     return True
