@@ -265,7 +265,7 @@ def _address(text: str) -> Address:
 
 
 def _warn(done: dict[str, Any]) -> None:
-    for warning in done["warnings"]:
+    for warning in done.get("warnings", ()):  # a daemon from before an upgrade knows none
         _say(f"warning: {warning}")
 
 

@@ -119,6 +119,8 @@ class Daemon:
 
     def _reload(self) -> None:
         systemd.reloading()
+        # Those before the file is read: who comes later may have changed it since.
+        waiting = [self._reloads.get() for _ in range(self._reloads.qsize())]
         failure = None
         warnings: Warnings = ()
         try:
@@ -127,8 +129,7 @@ class Daemon:
             failure = error
             self._log.emit(Level.ERROR, "daemon.reload_failed", error=str(error))
         systemd.notify("READY=1")
-        while not self._reloads.empty():
-            done = self._reloads.get()
+        for done in waiting:
             if failure:
                 done.set_exception(failure)
             else:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.process.ctl import REFUSED, Controlled
+from tests.support.procs import wait_until
 from tests.support.sample import Sample
 
 
@@ -54,6 +57,37 @@ def test_reload_tells_what_is_doubtful(a: Sample, tmp_path: Path) -> None:
             daemon.wait_event("config.warning", argument=argument)
         file.write_text(f"-s {a.service()}\n")
         daemon.ctl("reload")
+
+
+def test_who_orders_a_reload_while_one_runs_hears_of_the_next(a: Sample, tmp_path: Path) -> None:
+    """The one that runs has read the file as it was before: its failure is not the later order's, nor its success."""
+    file = tmp_path / "hapolicy.args"
+    file.write_text(f"-s {a.service()}\n")
+
+    def writer() -> int | None:
+        """The other end of the pipe, once a reload reads it."""
+        try:
+            return os.open(file, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            return None
+
+    def say(reading: int, text: str) -> None:
+        with open(reading, "w") as file:
+            file.write(text)
+
+    with Controlled(tmp_path, f"@{file}") as daemon, ThreadPoolExecutor() as operators:
+        file.unlink()
+        os.mkfifo(file)
+        first = operators.submit(daemon.fails, "reload")
+        wait_until(lambda: len(daemon.events_of("control.ordered")) == 1, "the first order")
+        running = wait_until(writer, "a reload that reads")
+        second = operators.submit(daemon.ctl, "reload")
+        wait_until(lambda: len(daemon.events_of("control.ordered")) == 2, "the second order")
+        time.sleep(0.2)  # from the log to the queue
+        say(running, "--nonsense\n")
+        assert REFUSED == first.result()[0]
+        say(wait_until(writer, "the next reload"), f"-s {a.service()}\n")
+        assert "reloaded; 1 service: A\n" == second.result()
 
 
 @pytest.mark.parametrize("command", ["drain", "ready", "trip", "reset"])
