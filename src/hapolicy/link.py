@@ -57,6 +57,10 @@ class Expiry:
             raise TimeoutError
         return left
 
+    def missed(self, what: str) -> str:
+        """Says that `what` has not come in time, and how much time that was: the deadline may have left little."""
+        return f"{what} within {round(max(0.0, self.budget_s), 3):.9g} s"
+
 
 class Link:
     """A connection that is used by one thread at a time."""
@@ -88,7 +92,8 @@ class Link:
             kind = FailureKind.OVERSIZED if isinstance(error, OversizedAnswer) else FailureKind.MALFORMED
             raise ServiceFailure(kind, str(error), kept=self.kept) from None
         except OSError as error:
-            failure = _failure(error, FailureKind.ANSWER_TIMEOUT, self.kept)
+            missed = expiry.missed("no answer" if reader.empty else "no whole answer")
+            failure = _failure(error, FailureKind.ANSWER_TIMEOUT, missed, self.kept)
             if self.kept and reader.empty and failure.kind is FailureKind.CLOSED:
                 raise StaleLink from None
             raise failure from None
@@ -142,7 +147,7 @@ def connect(addresses: tuple[SocketAddress, ...], expiry: Expiry) -> Link:
         try:
             return Link(_connected(address, expiry.left_s() / (len(addresses) - index)))
         except OSError as error:
-            failure = _failure(error, FailureKind.CONNECT_TIMEOUT, kept=False)
+            failure = _failure(error, FailureKind.CONNECT_TIMEOUT, expiry.missed("not connected"), kept=False)
     raise failure
 
 
@@ -161,11 +166,11 @@ def _connected(address: SocketAddress, timeout_s: float) -> socket.socket:
     return sock
 
 
-def _failure(error: OSError, timeout: FailureKind, kept: bool) -> ServiceFailure:
-    """The one place where an OSError becomes a named failure."""
+def _failure(error: OSError, timeout: FailureKind, missed: str, kept: bool) -> ServiceFailure:
+    """The one place where an OSError becomes a named failure; `missed` tells of a time limit of ours."""
     kind = _kind(error, timeout)
-    text = "timed out" if kind is timeout else error.strerror or str(error)
-    return ServiceFailure(kind, text, kept=kept)
+    ours = kind is timeout and error.errno != errno.ETIMEDOUT  # that is the kernel's own, and sooner
+    return ServiceFailure(kind, missed if ours else error.strerror or str(error), kept=kept)
 
 
 def _kind(error: OSError, timeout: FailureKind) -> FailureKind:

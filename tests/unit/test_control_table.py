@@ -62,7 +62,7 @@ def status(*services: dict[str, Any], **values: Any) -> dict[str, Any]:
 BUSY = status(
     service(
         "GREY1", weight=2.0, queries=12_345, answers=12_340, failed=3, in_flight=2, share=2 / 3, p50_s=0.00123,
-        p99_s=0.0141, failures={"closed": 1, "answer_timeout": 2}, last_error="answer_timeout: timed out",
+        p99_s=0.0141, failures={"closed": 1, "answer_timeout": 2}, last_error="answer_timeout: no answer within 30 s",
         last_error_age_s=11_530.5,
     ),
     service(
@@ -85,7 +85,7 @@ SPARE    unix:/run/spare          20       1  probing                        0  
 OLD      old.example.org:10031    30       1  draining                       0        0        0       0        -      -       -
 
 FAILURES
-GREY1  answer_timeout 2, closed 1; last: answer_timeout: timed out (3 h 12 min ago)
+GREY1  answer_timeout 2, closed 1; last: answer_timeout: no answer within 30 s (3 h 12 min ago)
 GREY2  refused 3, probes 4; last: refused: Connection refused (13 s ago)"""  # noqa: E501
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from hapolicy.failure import FailureKind, ServiceFailure
 from hapolicy.link import Expiry, Link, SocketAddress, StaleLink, connect
-from tests.support.procs import SLACK_S
+from tests.support.procs import PATIENCE_S, SLACK_S
 from tests.unit.scripted import REQUEST, Full, Scripted, refusing, well
 
 ANSWER = b"action=DUNNO\n\n"
@@ -165,6 +165,7 @@ def test_silence(pair: Pair) -> None:
     start = time.monotonic()
     failure = failure_of(pair[0], 0.3)
     assert (FailureKind.ANSWER_TIMEOUT, pair[0].kept) == (failure.kind, failure.kept)
+    assert "no answer within 0.3 s" == failure.error
     assert 0.29 <= time.monotonic() - start < 0.3 + SLACK_S
 
 
@@ -173,7 +174,8 @@ def test_a_dripping_service_is_late_as_a_whole(pair: Pair) -> None:
     link, theirs = pair
     with answering(theirs, *[bytes([byte]) for byte in ANSWER * 4], pause_s=0.05):
         start = time.monotonic()
-        assert FailureKind.ANSWER_TIMEOUT is failure_of(link, 0.3).kind
+        failure = failure_of(link, 0.3)
+        assert (FailureKind.ANSWER_TIMEOUT, "no whole answer within 0.3 s") == (failure.kind, failure.error)
         assert 0.29 <= time.monotonic() - start < 0.3 + SLACK_S
 
 
@@ -187,10 +189,32 @@ def test_a_service_that_does_not_read(pair: Pair) -> None:
     assert time.monotonic() - start < 2 * 0.3 + SLACK_S
 
 
+def test_a_time_limit_of_the_kernels() -> None:
+    """When the kernel gives up on a connection before we do, the error does not speak of our limit."""
+    with (
+        Scripted(lambda peer: peer.ending.wait(PATIENCE_S)) as service,
+        socket.create_connection(service.where) as sock,
+    ):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 100)
+        with pytest.raises(ServiceFailure) as caught:
+            Link(sock).exchange(b"x" * 10_000_000, within(PATIENCE_S))
+    assert (FailureKind.ANSWER_TIMEOUT, "Connection timed out") == (caught.value.kind, caught.value.error)
+
+
+@pytest.mark.parametrize(
+    ("budget_s", "text"),
+    [(30.0, "30 s"), (0.001, "0.001 s"), (1.23456, "1.235 s"), (89.99999, "90 s"), (999_999.999, "999999.999 s")],
+)
+def test_how_long_was_waited(budget_s: float, text: str) -> None:
+    """As it was written, or to the millisecond."""
+    assert f"no answer within {text}" == within(budget_s).missed("no answer")
+
+
 def test_no_time_left(pair: Pair) -> None:
     """An exchange whose deadline has passed fails at once."""
     start = time.monotonic()
-    assert FailureKind.ANSWER_TIMEOUT is failure_of(pair[0], -0.5).kind
+    failure = failure_of(pair[0], -0.5)
+    assert (FailureKind.ANSWER_TIMEOUT, "no answer within 0 s") == (failure.kind, failure.error)
     assert time.monotonic() - start < SLACK_S
 
 
@@ -230,7 +254,7 @@ def test_connect_timeout() -> None:
         start = time.monotonic()
         with pytest.raises(ServiceFailure) as caught:
             connect((tcp(full.where),), within(0.3))
-        assert (FailureKind.CONNECT_TIMEOUT, "timed out") == (caught.value.kind, caught.value.error)
+        assert (FailureKind.CONNECT_TIMEOUT, "not connected within 0.3 s") == (caught.value.kind, caught.value.error)
         assert 0.29 <= time.monotonic() - start < 0.3 + SLACK_S
 
 
@@ -245,6 +269,8 @@ def test_several_addresses_share_the_time() -> None:
         with pytest.raises(ServiceFailure) as caught:
             connect((tcp(full.where), tcp(refusing())), within(0.4))
         assert FailureKind.REFUSED is caught.value.kind
+        with pytest.raises(ServiceFailure, match=r"not connected within 0\.4 s"):
+            connect((tcp(refusing()), tcp(full.where)), within(0.4))
 
 
 def test_no_address_at_all() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ from tests.unit.asking import ANSWER, assert_counted, failure_of, soon
 from tests.unit.capture import Capture
 from tests.unit.conftest import MakeUpstream
 from tests.unit.racing import race
-from tests.unit.scripted import REQUEST, Peer, Scripted, hang, once, well
+from tests.unit.scripted import REQUEST, Full, Peer, Scripted, hang, once, well
 
 
 def test_a_kept_link_is_used_again(make_upstream: MakeUpstream) -> None:
@@ -160,6 +161,19 @@ def test_an_answer_after_the_timeout(make_upstream: MakeUpstream) -> None:
         asked.set()
         assert [b"action=2\n\n"] * 3 == [upstream.ask(REQUEST, soon()) for _ in range(3)]
         assert_counted(upstream, 4, 3, answer_timeout=1)
+
+
+def test_what_is_left_of_the_deadline_is_what_was_waited(make_upstream: MakeUpstream) -> None:
+    """The error of a request that had less time than the service's TIMEOUT does not claim that TIMEOUT."""
+    with Scripted(hang) as service:
+        upstream = make_upstream(f"A={service.address}:::30")
+        error = failure_of(upstream, 0.3).error
+    waited = re.fullmatch(r"no answer within (\S+) s", error)
+    assert waited is not None, error
+    assert 0 < float(waited[1]) <= 0.3
+    with Full() as full:
+        upstream = make_upstream(f"A={full.address}:::30", connect_timeout_s=0.2)
+        assert "not connected within 0.2 s" == failure_of(upstream).error
 
 
 def test_in_flight(make_upstream: MakeUpstream) -> None:
