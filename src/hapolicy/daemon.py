@@ -59,20 +59,13 @@ class Daemon:
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raises `ListenError` when it cannot begin."""
         threading.excepthook = sys.unraisablehook = self._log_uncaught
-        listening = Listening(self._settings, systemd.passed_sockets())
-        watchdog = Watchdog(listening.clients, self._clients, self._current_pool, self._log)
         try:
-            self._start(listening)
-            systemd.notify("READY=1", watchdog.status_line())
-            if interval_s := systemd.watchdog_s():
-                watchdog.start(interval_s)
-            why = self._wait_for_stop()
-            systemd.notify("STOPPING=1")
-            watchdog.stop()
-            self._stop(why, listening)
+            with contextlib.closing(Listening(self._settings, systemd.passed_sockets())) as listening:
+                self._serve(listening)
         finally:
-            listening.close()
             self._log.close(LOG_CLOSE_S)
+            # While Python ends, nothing of ours can be relied upon; a hook that fails then can hang the process.
+            threading.excepthook, sys.unraisablehook = threading.__excepthook__, sys.__unraisablehook__
 
     def reload(self) -> Future[Warnings]:
         """Have the main thread read the configuration again; the future raises `SettingsError` when it is bad."""
@@ -80,6 +73,17 @@ class Daemon:
         self._reloads.put(done)
         os.kill(os.getpid(), signal.SIGHUP)
         return done
+
+    def _serve(self, listening: Listening) -> None:
+        watchdog = Watchdog(listening.clients, self._clients, self._current_pool, self._log)
+        self._start(listening)
+        systemd.notify("READY=1", watchdog.status_line())
+        if interval_s := systemd.watchdog_s():
+            watchdog.start(interval_s)
+        why = self._wait_for_stop()
+        systemd.notify("STOPPING=1")
+        watchdog.stop()
+        self._stop(why, listening)
 
     def _start(self, listening: Listening) -> None:
         settings, log = self._settings, self._log

@@ -107,7 +107,8 @@ def run(listen: str) -> int:
     )
     started.append(hapolicy)
     assert hapolicy.stderr is not None
-    _pass_on(hapolicy.stderr, [service.control() for service in services])
+    with hapolicy.stderr:
+        _pass_on(hapolicy.stderr, [service.control() for service in services])
     return abs(hapolicy.wait())
 
 

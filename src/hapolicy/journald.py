@@ -6,6 +6,7 @@ still for four seconds stopped every answer for as long (tests/faults/test_logs.
 
 from __future__ import annotations
 
+import atexit
 import errno
 import fcntl
 import os
@@ -17,6 +18,7 @@ _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_S
 _TOO_LONG = {errno.EMSGSIZE, errno.ENOBUFS}
 
 _socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+atexit.register(_socket.close)
 
 
 def send(**fields: object) -> None:

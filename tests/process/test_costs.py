@@ -35,6 +35,8 @@ from tests.support.client import ANSWER_END, PolicyClient
 from tests.support.procs import PATIENCE_S, Process, wait_until
 from tests.support.sample import Sample
 
+pytestmark = pytest.mark.skipif(sys.flags.dev_mode, reason="what is counted here is of Python's normal mode")
+
 REQUESTS = 200
 
 # A request comes, goes to the service; the answer comes, goes to the client. The look whether the kept link is quiet is

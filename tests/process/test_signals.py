@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import time
 
 import pytest
 
 from tests.support.client import Load, PolicyClient, refuses, request
 from tests.support.daemon import Daemon
-from tests.support.procs import SLACK_S, wait_until
+from tests.support.procs import SLACK_S, Process, wait_until
 from tests.support.sample import Sample
 
 
@@ -45,6 +47,35 @@ def test_the_end_waits_no_longer_than_told() -> None:
             assert 0 == daemon.wait()
             assert 0.5 <= time.monotonic() - began < 0.5 + 2 * SLACK_S
         assert daemon.wait_event("daemon.stopped")["drained"] is False
+
+
+def test_the_end_with_pythons_own_checks_on() -> None:
+    """Nothing is left open that Python would speak of, or hang at; neither where hapolicy could not even begin."""
+    program = (sys.executable, "-X", "dev", "-W", "error", "-m", "hapolicy")
+    with Sample("A") as a, Daemon("-s", a.service(), program=program) as daemon:
+        with PolicyClient(daemon.address) as client:
+            client.ask()
+        arguments = ["--listen", daemon.address, "-s", a.service()]
+        late = Process([*program, *arguments])
+        assert (os.EX_CONFIG, 1) == (late.wait(), len(late.noise)), late.report()
+
+
+FAULTY_END = """
+class Faulty:
+    def __del__(self):
+        1 / 0
+
+faulty = Faulty()
+from hapolicy import cli
+raise SystemExit(cli.main())
+"""
+
+
+def test_a_fault_while_python_ends() -> None:
+    """It comes when there is no log any more: Python says it on stderr, and the end is the usual one."""
+    daemon = Daemon("-s", "A=127.0.0.1:9", program=(sys.executable, "-c", FAULTY_END))
+    assert 0 == daemon.stop()
+    assert "ZeroDivisionError: division by zero" in daemon.noise, daemon.report()
 
 
 def test_an_idle_daemon_ends_at_once() -> None:
