@@ -46,7 +46,7 @@ Service B takes such orders at {controls[1]}.
 
 What to watch below, one JSON line an event: service.failed while A is given up on, service.down at its third
 failure in a row, request.answered by B all the while, and service.up some 10 seconds after A is well
-again. With both broken: request.defaulted. Ctrl-C ends it all.
+again. With both broken: pool.down, request.defaulted. Ctrl-C ends it all.
 """
 
 

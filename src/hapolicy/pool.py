@@ -22,8 +22,8 @@ class Pool:
     def __init__(self, settings: Settings, log: EventLog, former: Pool | None = None) -> None:
         self.settings = settings
         self.tally: Tally = former.tally if former else Tally()
-        self.changes: Changes = former.changes if former else Changes()
-        self._recovery: Recovery = former._recovery if former else Recovery()
+        self._recovery: Recovery = former._recovery if former else Recovery(log)
+        self.changes: Changes = former.changes if former else Changes(on_change=self._recovery.wake)
         self._log = log
         known = {upstream.name: upstream for upstream in former.upstreams} if former else {}
         self.upstreams: tuple[Upstream, ...] = tuple(
@@ -34,12 +34,11 @@ class Pool:
             Rules(settings.default_action, settings.deadline_s, settings.log_requests),
             log,
             self.tally,
-            on_health_change=self._recovery.wake,
         )
 
     def watch(self) -> None:
         """Watch over the services, in the former pool's place; look at once."""
-        self._recovery.watch(self.upstreams, self.settings.health.probe)
+        self._recovery.watch(self.upstreams, self.settings)
 
     def retire(self, successor: Pool) -> None:
         """Part with the services that `successor` has not taken over."""

@@ -1,7 +1,7 @@
-"""Finds out whether a service that is down is well again, without a live mail as guinea pig.
+"""Finds out whether a service that is down is well again, without a live mail as guinea pig; tells when all are down.
 
-One thread waits for the next cooldown to end; each probe has a thread of its own, so one that hangs delays no
-other service's.
+One thread waits for the next cooldown to end, or for the next change of a service; each probe has a thread of its
+own, so one that hangs delays no other service's.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+import time
 from collections.abc import Iterable
 
 from hapolicy.failure import ServiceFailure
-from hapolicy.health import Trial
-from hapolicy.settings import Probe
+from hapolicy.health import State, Trial
+from hapolicy.logs import Event, EventLog, Level
+from hapolicy.settings import Probe, Settings
 from hapolicy.upstream import LINK_IDLE_MAX_S, Upstream
 
 _PROBE = (
@@ -24,21 +26,45 @@ _PROBE = (
 )
 
 
-class Recovery:
-    """Probes what is down and drops idle links, until stopped."""
+class Outage:
+    """The time in which no service is up. Only one thread looks, so each change is told once, and in order."""
 
     def __init__(self) -> None:
+        self._since: float | None = None
+
+    def look(self, upstreams: Iterable[Upstream], action: str) -> tuple[Event, ...]:
+        """What has changed since the last look; `action` is the default one."""
+        now = time.monotonic()
+        states = {upstream.name: upstream.state for upstream in upstreams}
+        up, since = State.UP.value in states.values(), self._since
+        if not up and since is None:
+            self._since = now
+            return (Event(Level.ERROR, "pool.down", {"action": action, "services": states}),)
+        if up and since is not None:
+            self._since = None
+            return (Event(Level.INFO, "pool.up", {"down_s": round(now - since, 3)}),)
+        return ()
+
+
+class Recovery:
+    """Probes what is down, drops idle links, tells of an outage, until stopped."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
         self._upstreams: tuple[Upstream, ...] = ()
         self._probe_kind = Probe.OFF
+        self._default_action = ""
+        self._outage = Outage()
         self._instances = itertools.count()
         self._wake = threading.Event()
         self._started = False
         self._stopping = False
 
-    def watch(self, upstreams: Iterable[Upstream], probe: Probe) -> None:
+    def watch(self, upstreams: Iterable[Upstream], settings: Settings) -> None:
         """Watch over these from now on. Called from one thread."""
+        self._probe_kind = settings.health.probe
+        self._default_action = settings.default_action
         self._upstreams = tuple(upstreams)
-        self._probe_kind = probe
         self.wake()
         if not self._started:
             self._started = True
@@ -50,7 +76,7 @@ class Recovery:
         self._wake.set()
 
     def wake(self) -> None:
-        """A service went down: look again when its cooldown ends."""
+        """A service has changed: look again, and when the cooldown of one that went down ends."""
         self._wake.set()
 
     def _run(self) -> None:
@@ -59,7 +85,9 @@ class Recovery:
             self._wake.wait(self._look_round())
 
     def _look_round(self) -> float:
-        """Start what is due; returns the seconds until the next look."""
+        """Tell what has changed, start what is due; returns the seconds until the next look."""
+        for event in self._outage.look(self._upstreams, self._default_action):
+            self._log.emit_later(event.level, event.name, event.fields)
         next_look_s = LINK_IDLE_MAX_S / 3
         for upstream in self._upstreams:
             upstream.drop_idle_links()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hapolicy.failure import ServiceFailure
@@ -54,13 +54,11 @@ class Relay:
         rules: Rules,
         log: EventLog,
         tally: Tally,
-        on_health_change: Callable[[], None],
     ) -> None:
         self._scheduler = scheduler
         self._rules = rules
         self._log = log
         self._tally = tally
-        self._on_health_change = on_health_change
         self.default_answer = answer_of(rules.default_action)
 
     def answer(self, request: Request, affinity: Affinity) -> bytes:
@@ -107,7 +105,6 @@ class Relay:
                 events = permit.succeeded()
         if events:
             upstream.tell(events)
-            self._on_health_change()
         return answer
 
     def _log_answered(self, request: Request, upstream: Upstream, answer: bytes, start: float, failed: int) -> None:

@@ -35,18 +35,20 @@ class Change:
 
 
 class Changes:
-    """The last changes of state, oldest first; thread-safe, since a deque's ends are."""
+    """The last changes of state, oldest first; thread-safe, since a deque's ends are. Each is told to `on_change`."""
 
     _KEPT = 50
     _EVENTS = frozenset({"service.down", "service.up", "service.draining", "service.ready"})
 
-    def __init__(self) -> None:
+    def __init__(self, on_change: Callable[[], None]) -> None:
         self._changes: deque[Change] = deque(maxlen=self._KEPT)
+        self._on_change = on_change
 
     def note(self, event: str, fields: Mapping[str, object]) -> None:
         """Keep `event` when it is a change of state."""
         if event in self._EVENTS:
             self._changes.append(Change(time.time(), event, fields))
+            self._on_change()
 
     def __iter__(self) -> Iterator[Change]:
         return iter(self._changes.copy())

@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hapolicy.health import State
 from hapolicy.logs import Event, Level
 from hapolicy.pool import Pool
 from hapolicy.stats import quantile
@@ -60,7 +59,7 @@ def _service(upstream: Upstream, counters: Counters, minute: Sequence[int], answ
         prio=service.prio,
         weight=float(service.weight),
         timeout_s=service.timeout_s,
-        state=_state(upstream),
+        state=upstream.state,
         draining=upstream.draining,
         available=upstream.available,
         trial_in_s=upstream.gate.trial_in_s,
@@ -84,12 +83,6 @@ def _service(upstream: Upstream, counters: Counters, minute: Sequence[int], answ
 
 def _age_s(at: float | None) -> float | None:
     return None if at is None else round(time.monotonic() - at, 3)
-
-
-def _state(upstream: Upstream) -> str:
-    """An operator's word counts for more than the service's own health, while that is good."""
-    health = upstream.gate.state
-    return "draining" if upstream.draining and health is State.UP else health.value
 
 
 def log_status(pool: Pool) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from hapolicy.failure import FailureKind, ServiceFailure
-from hapolicy.health import Gate, Permit
+from hapolicy.health import Gate, Permit, State
 from hapolicy.link import Expiry, Link, OutOfTurn, StaleLink, connect
 from hapolicy.logs import Event, EventLog, Level
 from hapolicy.resolver import Resolver
@@ -97,6 +97,12 @@ class Upstream:
         """Whether it owes answers and has given none for `STALLED_AFTER_S`: it may be hung, or very slow."""
         counters = self._counters  # read without the lock: a moment's error costs an order, not an answer
         return counters.in_flight > 0 and time.monotonic() - counters.quiet_since > STALLED_AFTER_S
+
+    @property
+    def state(self) -> str:
+        """up, down, probing or draining: an operator's word counts for more than its health, while that is good."""
+        health = self.gate.state
+        return "draining" if self.draining and health is State.UP else health.value
 
     def redefine(self, service: Service, health: HealthSettings, connect_timeout_s: float) -> None:
         """Go by another definition of the same name and address from now on; health, links and counters stay."""

@@ -12,6 +12,7 @@ from tests.support.client import Load, PolicyClient
 from tests.support.daemon import Daemon
 from tests.support.procs import SLACK_S, wait_until
 from tests.support.sample import Sample
+from tests.support.web import WebDaemon
 
 COOLDOWN_S, COOLDOWN_MAX_S = 0.5, 1.0
 COOLDOWN = ["--cooldown", str(COOLDOWN_S), "--cooldown-max", str(COOLDOWN_MAX_S)]
@@ -146,6 +147,33 @@ def test_with_probe_off_one_live_request_is_the_trial() -> None:
         assert 0.54 <= failed["cooldown_s"] <= 0.66
         load.check()
         assert 1 == sum(wait_s >= timeout_s for _, wait_s in load.tally.waits)
+
+
+@pytest.mark.parametrize("probe", ["query", "off"])
+def test_an_outage_is_the_same_in_the_log_the_metrics_and_readyz(probe: str) -> None:
+    """Only that with --probe off the daemon is ready once a cooldown is over: a request is what may end the outage."""
+    options = ["--fail-max", "1", "--cooldown", "0.3", "--cooldown-max", "0.3", "--probe", probe, "-d", "DEFER x"]
+    with (
+        Sample("A", "--fault", "refuse") as a,
+        Sample("B", "--fault", "refuse") as b,
+        WebDaemon("-s", a.service(":1"), "-s", b.service(":2"), *options) as daemon,
+        PolicyClient(daemon.address) as client,
+    ):
+
+        def up() -> int:
+            return daemon.get("/metrics").body.count(b'state="up"} 1.0')
+
+        assert (2, 200) == (up(), daemon.get("/readyz").status)
+        client.ask()
+        down = daemon.wait_event("pool.down")
+        assert ("error", "DEFER x", ["A", "B"]) == (down["level"], down["action"], sorted(down["services"]))
+        assert 0 == up()
+        wait_until(lambda: daemon.get("/readyz").status == (503 if probe == "query" else 200), "the right readiness")
+        assert (0, []) == (up(), daemon.events_of("pool.up"))
+        b.fault("none")
+        wait_until(lambda: client.ask() and daemon.events_of("pool.up"), "the end of the outage")
+        assert (1, 200) == (up(), daemon.get("/readyz").status)
+    assert 1 == len(daemon.events_of("pool.down")) == len(daemon.events_of("pool.up"))
 
 
 def test_cooldown_grows_up_to_its_limit() -> None:
