@@ -20,7 +20,6 @@ from tests.support.procs import SLACK_S, wait_until
 from tests.support.sample import Sample
 
 BLOCKED_S = 4.0
-LINE_MAX_BYTES = 1000  # longer than any event in this test
 MORE_THAN_ANY_QUEUE = 20_000
 
 
@@ -33,12 +32,25 @@ class LogPipe:
         self.reading = threading.Event()
         self.reading.set()
         self.data = bytearray()
+        self._turn = threading.Lock()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
     def _read(self) -> None:
-        while self.reading.wait(60) and (data := os.read(self.read_end, self.capacity)):
+        while self.reading.wait(60):
+            with self._turn:
+                if not self.reading.is_set():
+                    continue
+                data = os.read(self.read_end, self.capacity)
+            if not data:
+                return
             self.data += data
+
+    def pause(self) -> None:
+        """Read no more; a read that is under way is over when this returns."""
+        self.reading.clear()
+        with self._turn:
+            pass
 
     def waiting_bytes(self) -> int:
         """How many bytes are in the pipe."""
@@ -47,13 +59,17 @@ class LogPipe:
         return count[0]
 
     def is_full(self) -> bool:
-        """Whether no further event fits."""
-        return self.waiting_bytes() > self.capacity - LINE_MAX_BYTES
+        """Whether no further answer's event fits: a pipe takes a line whole or not at all."""
+        shortest = min(len(line) for line in self._lines() if b"request.answered" in line)
+        return self.waiting_bytes() + shortest + len("\n") > self.capacity
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        """The events of this name among the whole lines read so far."""
-        whole = bytes(self.data).rpartition(b"\n")[0]
-        return [event for event in map(json.loads, whole.splitlines()) if event["event"] == name]
+        """The events of this name that were read so far."""
+        return [event for event in map(json.loads, self._lines()) if event["event"] == name]
+
+    def _lines(self) -> list[bytes]:
+        """The whole lines that were read so far."""
+        return bytes(self.data).rpartition(b"\n")[0].splitlines()
 
     def join(self) -> None:
         """Read to the end of the pipe; its writer has gone."""
@@ -82,7 +98,7 @@ def test_a_blocked_sink_slows_no_answer() -> None:
     with Sample("A") as a, logging_daemon("-l", "-s", a.service()) as (daemon, pipe):
         with Load(daemon.address, 4) as load:
             load.wait_answered(2000)
-            pipe.reading.clear()
+            pipe.pause()
             wait_until(pipe.is_full, "a full pipe")
             blocked, waiting = time.monotonic(), pipe.waiting_bytes()
             load.wait_answered(MORE_THAN_ANY_QUEUE, timeout_s=60)
