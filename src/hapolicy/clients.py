@@ -60,10 +60,10 @@ class Clients:
             self._changed.notify_all()
 
     def longest_wait_s(self) -> float:
-        """How long the client that waits longest for an answer has waited, in seconds."""
+        """How long the client that waits longest for an answer has waited, in seconds; 0 when nobody waits."""
         with self._changed:
             sessions = list(self._sessions)
-        return max((session.answering_s() for session in sessions), default=0.0)
+        return max([0.0, *(session.answering_s() for session in sessions)])
 
     def reserve(self) -> bool:
         """Wait for room for one more; False when no more are wanted. Each True is to be given back, see `Arrival`."""

@@ -110,8 +110,8 @@ class Daemon:
     def _current_pool(self) -> Pool:
         return self._pool
 
-    def _client_counts(self) -> tuple[int, int]:
-        return len(self._clients), self._clients.limit
+    def _client_counts(self) -> tuple[int, int, float]:
+        return len(self._clients), self._clients.limit, self._clients.longest_wait_s()
 
     def _wait_for_stop(self) -> signal.Signals:
         while (received := signal.Signals(signal.sigwait(HANDLED_SIGNALS))) not in STOP_SIGNALS:

@@ -100,6 +100,10 @@ def _daemon(status: Status, started_at: float) -> Iterator[Metric]:
     yield GaugeMetricFamily("hapolicy_start_time_seconds", "When the daemon started, in Unix time.", value=started_at)
     yield GaugeMetricFamily("hapolicy_clients", "Clients (smtpd processes) connected.", value=status.clients)
     yield GaugeMetricFamily("hapolicy_max_clients", "Clients that may be connected.", value=status.max_clients)
+    waited = "How long the client that waits longest for an answer has waited; 0 when nobody waits."
+    yield GaugeMetricFamily("hapolicy_longest_wait_seconds", waited, value=status.longest_wait_s)
+    deadline = "The longest that a client is to wait for its answer, all services together."
+    yield GaugeMetricFamily("hapolicy_deadline_seconds", deadline, value=status.deadline_s)
     dropped = "Log events lost because the log did not take them."
     yield CounterMetricFamily("hapolicy_log_events_dropped", dropped, value=status.log_dropped)
 

@@ -36,6 +36,8 @@ class Status:
     uptime_s: float
     clients: int
     max_clients: int
+    longest_wait_s: float  # of those who wait for an answer now, 0 when nobody does
+    deadline_s: float
     default_action: str
     log_level: str
     log_requests: bool
@@ -64,11 +66,11 @@ class Operations:
     def __init__(
         self,
         pool: Callable[[], Pool],
-        clients: Callable[[], tuple[int, int]],
+        clients: Callable[[], tuple[int, int, float]],
         log: EventLog,
         reload: Callable[[], Future[Warnings]],
     ) -> None:
-        """`clients` gives how many there are and may be; `reload` is `Daemon.reload`."""
+        """`clients` gives how many there are and may be, and the longest wait; `reload` is `Daemon.reload`."""
         self._pool = pool
         self._clients = clients
         self._log = log
@@ -78,13 +80,15 @@ class Operations:
     def status(self) -> Status:
         """Where everything stands."""
         pool = self._pool()
-        clients, max_clients = self._clients()
+        clients, max_clients, longest_wait_s = self._clients()
         return Status(
             version=hapolicy.__version__,
             pid=os.getpid(),
             uptime_s=round(time.monotonic() - self._started_at, 3),
             clients=clients,
             max_clients=max_clients,
+            longest_wait_s=longest_wait_s,
+            deadline_s=pool.settings.deadline_s,
             default_action=pool.settings.default_action,
             log_level=self._log.level.name.lower(),
             log_requests=pool.settings.log_requests,

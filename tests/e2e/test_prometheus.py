@@ -171,6 +171,8 @@ STORIES: dict[str, tuple[dict[str, str], set[str]]] = {
             'hapolicy_log_events_dropped_total{instance="mx"}': "3x10",
             'hapolicy_clients{instance="mx"}': "100x10",
             'hapolicy_max_clients{instance="mx"}': "1000x10",
+            'hapolicy_longest_wait_seconds{instance="mx"}': "71x10",
+            'hapolicy_deadline_seconds{instance="mx"}': "90x10",
             f'hapolicy_service_answer_duration_seconds_bucket{{le="10.0",{SERVICE}}}': "0+60x10",
             f'hapolicy_service_answer_duration_seconds_bucket{{le="+Inf",{SERVICE}}}': "0+60x10",
             f"hapolicy_service_timeout_seconds{{{SERVICE}}}": "30x10",
@@ -209,10 +211,17 @@ STORIES: dict[str, tuple[dict[str, str], set[str]]] = {
             f'hapolicy_service_answer_duration_seconds_bucket{{le="+Inf",{SERVICE}}}': "0+60x10",
             f"hapolicy_service_timeout_seconds{{{SERVICE}}}": "30x10",
         },
-        {"HapolicyDeadlineNearlyUsed"},
+        {"HapolicyServiceSlow"},
     ),
     "requests wait in vain": (
         {f'hapolicy_service_failures_total{{kind="answer_timeout",{SERVICE}}}': "0+6x10"},
+        {"HapolicyServiceSlow"},
+    ),
+    "a client waited long, some minutes ago": (
+        {
+            'hapolicy_longest_wait_seconds{instance="mx"}': "0x6 80 0x3",
+            'hapolicy_deadline_seconds{instance="mx"}': "90x10",
+        },
         {"HapolicyDeadlineNearlyUsed"},
     ),
     "the log does not take all": (
@@ -227,7 +236,7 @@ STORIES: dict[str, tuple[dict[str, str], set[str]]] = {
 
 
 def test_each_alert_fires_in_its_story_and_in_no_other(folder: Path) -> None:
-    """promtool plays eleven stories; at the end of each those alerts fire, and no more."""
+    """promtool plays these stories; at the end of each those alerts fire, and no more."""
     names = re.findall(r"- alert: (\w+)", ALERTS.read_text())
     assert set(names) == set().union(*(fired for _, fired in STORIES.values()))
     stories = []

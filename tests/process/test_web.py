@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.client import Load, PolicyClient, connect
+from tests.support.client import Load, PolicyClient, connect, request
 from tests.support.procs import free_port, wait_until
 from tests.support.sample import Sample
 from tests.support.web import Reply, WebDaemon, get, read_reply
@@ -97,6 +97,30 @@ def test_status_json_tells_where_everything_stands(daemon: WebDaemon, service: S
     assert socket.gethostname() == status["host"]
     assert abs(time.time() - status["now"]) < 5
     assert daemon.pid == status["pid"]
+
+
+def test_the_longest_wait_is_that_of_who_waits_now() -> None:
+    """Of several clients that of the first to ask; an idle one waits for nothing, nor does one with its answer."""
+    with Sample("A", "--fault", "hang") as a, WebDaemon("-s", a.service(), "--deadline", "7.5") as daemon:
+
+        def longest_s() -> float:
+            found = re.search(rb"^hapolicy_longest_wait_seconds (\S+)$", daemon.get("/metrics").body, re.MULTILINE)
+            assert found is not None
+            return float(found[1])
+
+        with PolicyClient(daemon.address) as first, PolicyClient(daemon.address) as second:
+            wait_until(lambda: daemon.status()["clients"] == 2, "two idle clients")
+            assert 0 == longest_s()
+            assert b"hapolicy_deadline_seconds 7.5\n" in daemon.get("/metrics").body
+            asked = time.monotonic()
+            first.send(request())
+            wait_until(lambda: longest_s() > 0.5, "a wait that has grown")
+            second.send(request())
+            wait_until(lambda: a.stats()["requests"] == 2, "a second client that waits")
+            assert 0.5 < longest_s() <= time.monotonic() - asked
+            a.kill()
+            assert first.action() == second.action() == "dunno"
+            assert 0 == longest_s() == daemon.status()["longest_wait_s"]
 
 
 def test_readyz_says_503_once_no_service_is_left_and_200_when_one_is_back() -> None:

@@ -43,6 +43,8 @@ STATUS: dict[str, Any] = {
     "uptime_s": 60.0,
     "clients": 7,
     "max_clients": 1000,
+    "longest_wait_s": 1.5,
+    "deadline_s": 90.0,
     "default_action": "dunno",
     "log_level": "info",
     "log_requests": False,

@@ -38,6 +38,7 @@ def test_counters_and_gauges_carry_the_figures_of_the_status() -> None:
     assert 9 == sample(samples, "requests_total", outcome="answered", state="RCPT")
     assert 2 == sample(samples, "requests_total", outcome="defaulted", state="DATA")
     assert (7, 1000, 5) == tuple(sample(samples, n) for n in ("clients", "max_clients", "log_events_dropped_total"))
+    assert (1.5, 90) == tuple(sample(samples, n) for n in ("longest_wait_seconds", "deadline_seconds"))
     expected = {
         "up": 1,
         "prio": 10,

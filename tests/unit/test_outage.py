@@ -31,7 +31,7 @@ def ask(pool: Pool) -> bytes:
 
 def operator(pool: Pool) -> Operations:
     """Who acts on `pool`."""
-    return Operations(lambda: pool, lambda: (0, 1), pool._log, Future)
+    return Operations(lambda: pool, lambda: (0, 1, 0.0), pool._log, Future)
 
 
 def told(capture: Capture) -> list[Event]:
