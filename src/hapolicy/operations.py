@@ -119,7 +119,6 @@ class Operations:
         """Count the service as down; probes find out when it is well. Raises `UnknownService`."""
         upstream = self._find(name)
         upstream.tell(upstream.gate.trip())
-        self._pool().watch()
 
     def reset(self, name: str) -> None:
         """Count the service as up, no failure counted. Raises `UnknownService`."""

@@ -120,7 +120,8 @@ def test_the_longest_wait_is_that_of_who_waits_now() -> None:
             assert 0.5 < longest_s() <= time.monotonic() - asked
             a.kill()
             assert first.action() == second.action() == "dunno"
-            assert 0 == longest_s() == daemon.status()["longest_wait_s"]
+            assert 0 == daemon.status()["longest_wait_s"]
+            wait_until(lambda: longest_s() == 0, "metrics of nobody who waits, which may be a second old")
 
 
 def test_readyz_says_503_once_no_service_is_left_and_200_when_one_is_back() -> None:
