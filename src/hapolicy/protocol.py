@@ -72,7 +72,7 @@ class Request:
 
 def _value(raw: bytes, name_equals: bytes) -> bytes:
     """The value of an attribute, b"" when it is not there. A find is ten times cheaper than a regular expression."""
-    start = 0 if raw.startswith(name_equals) else raw.find(b"\n" + name_equals) + 1
+    start = raw.find(b"\n" + name_equals) + 1
     if start or raw.startswith(name_equals):
         start += len(name_equals)
         return raw[start : raw.index(b"\n", start)]

@@ -83,13 +83,16 @@ class Latencies:
         self.counts = [0] * len(BOUNDS_S)
         self.sum_s = 0.0
         self._slices: list[_Slice] = []
+        self._slice_ends = -math.inf
 
     def add(self, duration_s: float) -> None:
         """One exchange took so long."""
         bucket = bisect_left(BOUNDS_S, duration_s)
         self.counts[bucket] += 1
         self.sum_s += duration_s
-        self._current().counts[bucket] += 1
+        if self._now() >= self._slice_ends:
+            self._begin_slice()
+        self._slices[-1].counts[bucket] += 1
 
     def copy(self) -> Latencies:
         """As it is now."""
@@ -113,11 +116,10 @@ class Latencies:
             medians[piece.index - newest - 1] = quantile(piece.counts, 0.5)
         return medians
 
-    def _current(self) -> _Slice:
+    def _begin_slice(self) -> None:
         index = self._index()
-        if not self._slices or self._slices[-1].index != index:
-            self._slices = [*self._recent(), _Slice(index, [0] * len(BOUNDS_S))]
-        return self._slices[-1]
+        self._slices = [*self._recent(), _Slice(index, [0] * len(BOUNDS_S))]
+        self._slice_ends = (index + 1) * SLICE_S
 
     def _recent(self) -> Iterator[_Slice]:
         oldest = self._index() - _SLICES

@@ -48,8 +48,8 @@ NONE_OF_A_REQUEST = ("setsockopt", "futex", "connect", "socket", "close", "read"
 
 # For one request: functions called (of Python, of C), and instructions of Python 3.11, whose compiler and whose way of
 # counting differ from the others'. Raise by what a change needs, lower to what it saves.
-CALLS_MAX = 84
-INSTRUCTIONS_MAX = 940
+CALLS_MAX = 80
+INSTRUCTIONS_MAX = 905
 INSTRUCTIONS_OF = (3, 11)
 LOCKS = 3  # two of the service's counters, one of the tally; one more where a tier has several services
 
