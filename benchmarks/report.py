@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.faults import LATE_MS
 from benchmarks.speed import CONNECTIONS, EVER_MAX, Rounds, median
-from benchmarks.targets import judge
+from benchmarks.targets import HAPROXY, NEW, OLD, added_us, judge
 
 
 def page(found: Mapping[str, Any]) -> str:
@@ -29,6 +29,39 @@ action given while both services were well is wrong, too): {_losses(found)}.
 """
     parts = [head, _targets(found), _speed(found), _others(found), _faults(found)]
     return "\n".join(parts)
+
+
+def summary(found: Mapping[str, Any]) -> str:
+    """The table that the README shows."""
+    speed: Rounds = found["speed"]
+
+    def row(text: str, cell: Callable[[str], str]) -> tuple[str, ...]:
+        return (text, *(cell(name) for name in (NEW, OLD, HAPROXY)))
+
+    def rate(name: str) -> str:
+        return _figure(median(speed, name, 32, "per_second"))
+
+    def cpu(name: str) -> str:
+        return f"{median(speed, name, 32, 'cpu_us') or 0:.0f} µs"
+
+    def added(name: str) -> str:
+        return f"{added_us(speed, name) or 0:.0f} µs"
+
+    def lost(name: str) -> str:
+        return str(found["faults"]["killed, and stays away"][name]["lost"])
+
+    def hung(name: str) -> str:
+        result = found["faults"]["hung for 2 s"][name]
+        return f"{result['lost']} / {_ms(result['max_us'])} ms"
+
+    rows = (
+        row("requests a second, 32 connections", rate),
+        row("CPU a request, 32 connections", cpu),
+        row("added latency, 1 connection (median)", added),
+        row("a service killed under load: requests lost", lost),
+        row("a service hung for 2 s, TIMEOUT 1: lost / slowest", hung),
+    )
+    return _table(("", NEW, OLD, HAPROXY), rows)
 
 
 def _targets(found: Mapping[str, Any]) -> str:

@@ -41,7 +41,7 @@ def main() -> int:
     (options.results / "README.md").write_text(report.page(found))
     if not plot.draw(found["speed"], options.results / "throughput.svg"):
         print("no throughput.svg: matplotlib is not installed", file=sys.stderr)
-    print(f"written: {options.results}")
+    print(f"written: {options.results}; the README's table is to be\n{report.summary(found)}")
     return 0
 
 

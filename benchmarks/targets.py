@@ -40,11 +40,8 @@ def judge(found: Mapping[str, Any]) -> list[Target]:
     def against(name: str, connections: int) -> float | None:
         return _ratio(rate(NEW, connections), rate(name, connections))
 
-    def added_us(name: str) -> float | None:
-        one, bare = median(speed, name, 1, "p50_us"), median(speed, DIRECT, 1, "p50_us")
-        return None if one is None or bare is None else one - bare
-
     p999 = _ratio(median(speed, NEW, 200, "p999_us"), median(speed, HAPROXY, 200, "p999_us"))
+    added = _ratio(added_us(speed, NEW), added_us(speed, HAPROXY))
     logged = found["logging"]["-l, full"]
     first = found["first_answer_ms"]
     return [
@@ -52,9 +49,7 @@ def judge(found: Mapping[str, Any]) -> list[Target]:
         Target("requests a second at 32 connections, to HAProxy's", against(HAPROXY, 32), 0.65, "×", at_least=True),
         Target("requests a second at 200 connections, to HAProxy's", against(HAPROXY, 200), 0.6, "×", at_least=True),
         Target("requests a second at 1,000 connections, to HAProxy's", against(HAPROXY, 1000), 0.4, "×", at_least=True),
-        Target(
-            "added latency at 1 connection (median), to HAProxy's", _ratio(added_us(NEW), added_us(HAPROXY)), 1, "×"
-        ),
+        Target("added latency at 1 connection (median), to HAProxy's", added, 1, "×"),
         Target("p999 at 200 connections, to HAProxy's", p999, 4, "×"),
         Target("processor time a request at 32 connections", median(speed, NEW, 32, "cpu_us"), 30, "µs"),
         Target(f"the same with -l to {logged['sink']}", logged.get("cpu_us"), 45, "µs"),
@@ -63,6 +58,12 @@ def judge(found: Mapping[str, Any]) -> list[Target]:
         Target("start to READY", found["start_ms"][NEW], 250, "ms"),
         Target("spawned: first answer, to hapolicy 1.00's", _ratio(first[NEW], first.get(OLD)), 2, "×"),
     ]
+
+
+def added_us(speed: Rounds, name: str) -> float | None:
+    """How much later than without a proxy the median answer at one connection is, in microseconds."""
+    one, bare = median(speed, name, 1, "p50_us"), median(speed, DIRECT, 1, "p50_us")
+    return None if one is None or bare is None else one - bare
 
 
 def _ratio(a: float | None, b: float | None) -> float | None:

@@ -142,7 +142,7 @@ def _services(services: Sequence[ServiceStatus]) -> Iterator[Metric]:
     yield each(gauge("in_flight", "Requests that it has not answered yet."), lambda s: s.in_flight)
     left = "Seconds until it is probed, while it is down; else 0."
     yield each(gauge("cooldown_seconds", left), lambda s: s.trial_in_s or 0)
-    yield each(counter("queries", "Requests that it was sent."), lambda s: s.queries)
+    yield each(counter("queries", "Requests that it was asked, reached or not."), lambda s: s.queries)
     yield each(counter("answers", "Requests that it answered."), lambda s: s.answers)
     yield _failures(services)
     yield _probes(services)

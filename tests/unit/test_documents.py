@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
+from benchmarks import report
 from hapolicy.daemon import _FIXED
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,3 +25,13 @@ def test_what_takes_a_restart_is_listed(document: str, reload: str) -> None:
     assert told
     assert re.search(r"take\s+a\s+restart", told[1])
     assert set(_FIXED.values()) == set(re.findall(r"--[a-z-]+", told[1]))
+
+
+def test_the_benchmark_table_is_that_of_the_run_that_is_kept() -> None:
+    """The README has no figure of its own, nor one of a run before."""
+    found = json.loads((ROOT / "benchmarks" / "results" / "results.json").read_text())
+    found["speed"] = {
+        name: {int(connections): rounds for connections, rounds in by_connections.items()}
+        for name, by_connections in found["speed"].items()
+    }
+    assert report.summary(found) in (ROOT / "README.md").read_text()
