@@ -113,6 +113,7 @@ class Operations:
         upstream = self._find(name)
         if upstream.draining:
             upstream.draining = False
+            upstream.give_credit()
             upstream.tell([Event(Level.INFO, "service.ready")])
 
     def trip(self, name: str) -> None:
@@ -123,6 +124,7 @@ class Operations:
     def reset(self, name: str) -> None:
         """Count the service as up, no failure counted. Raises `UnknownService`."""
         upstream = self._find(name)
+        upstream.give_credit()
         upstream.tell(upstream.gate.reset())
 
     def set_log_level(self, level: Level) -> None:

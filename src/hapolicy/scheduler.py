@@ -2,9 +2,9 @@
 
 Lower prio first, as numbers. Within a tier each pick adds to every member that is up its weight, takes the
 member with the most, and subtracts the sum of the weights from it (nginx's algorithm, upstream round robin):
-exact over every run of as many picks as the weights sum up to, and without bursts. A change of who is
-up starts the count afresh, so it is exact again from there on. A member that is stalled loses its turn to the next
-of its tier, and is asked after them.
+exact over every run of as many picks as the weights sum up to, and without bursts. While only some are
+stalled, they have no turns, and are asked after the others. A change of who has turns starts the count afresh, so it is
+exact again from there on.
 
 No I/O; of its members it knows only `Schedulable`.
 """
@@ -78,8 +78,8 @@ class _Tier(Generic[T]):
     def __init__(self, members: tuple[T, ...]) -> None:
         self._members = members
         self._weights = dict(zip(members, _as_integers([m.weight for m in members]), strict=True))
-        self._lock = threading.Lock()  # guards _up, _total and _credit
-        self._up: list[T] = []
+        self._lock = threading.Lock()  # guards _sharing, _total and _credit
+        self._sharing: list[T] = []
         self._total = 0
         self._credit: dict[T, int] = {}
 
@@ -88,16 +88,19 @@ class _Tier(Generic[T]):
         up = [member for member in self._members if member.available]
         if len(up) < 2:
             return up
+        last = [member for member in up if member.stalled]
+        if len(last) == len(up):
+            last = []
+        sharing = [member for member in up if member not in last] if last else up
         with self._lock:
-            if up != self._up:
-                self._start_afresh(up)
+            if sharing != self._sharing:
+                self._start_afresh(sharing)
             credit = self._credit
-            for member in up:
+            for member in sharing:
                 credit[member] += self._weights[member]
-            order = sorted(up, key=credit.__getitem__, reverse=True)
+            order = sorted(sharing, key=credit.__getitem__, reverse=True)
             credit[order[0]] -= self._total
-        stalled = [member for member in order if member.stalled]
-        return [member for member in order if member not in stalled] + stalled if stalled else order
+        return order + last
 
     def peek(self) -> T | None:
         """Whose turn is next, None when nobody is available."""
@@ -105,10 +108,10 @@ class _Tier(Generic[T]):
             up = [(self._credit.get(member, 0) + self._weights[member], member) for member in self._members]
         return max((turn for turn in up if turn[1].available), key=lambda turn: turn[0], default=(0, None))[1]
 
-    def _start_afresh(self, up: list[T]) -> None:
-        self._up = up
-        self._total = sum(self._weights[member] for member in up)
-        self._credit = dict.fromkeys(up, 0)
+    def _start_afresh(self, sharing: list[T]) -> None:
+        self._sharing = sharing
+        self._total = sum(self._weights[member] for member in sharing)
+        self._credit = dict.fromkeys(sharing, 0)
 
 
 def _as_integers(weights: list[Fraction]) -> list[int]:

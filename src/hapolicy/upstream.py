@@ -34,7 +34,7 @@ class Counters:
     answers: int = 0
     failed: int = 0
     in_flight: int = 0
-    quiet_since: float = 0.0  # while in_flight: when it last said something, or was asked first
+    quiet_since: float = 0.0  # while in_flight: when it last said something, was asked first, or was given credit
     failures: Counter[FailureKind] = field(default_factory=Counter)
     last_error: str = ""
     last_error_at: float | None = None  # monotonic clock
@@ -103,6 +103,11 @@ class Upstream:
         """up, down, probing or draining: an operator's word counts for more than its health, while that is good."""
         health = self.gate.state
         return "draining" if self.draining and health is State.UP else health.value
+
+    def give_credit(self) -> None:
+        """It is well, as a probe or an operator says: what it still owes no longer makes it `stalled`, for a while."""
+        with self._lock:
+            self._counters.quiet_since = time.monotonic()
 
     def redefine(self, service: Service, health: HealthSettings, connect_timeout_s: float) -> None:
         """Go by another definition of the same name and address from now on; health, links and counters stay."""
@@ -178,6 +183,7 @@ class Upstream:
                 self._counters.probes_failed += 1
                 self._counters.note_error(failure)
             raise
+        self.give_credit()
         with self._lock:
             self._counters.probes_answered += 1
 

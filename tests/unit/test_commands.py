@@ -36,6 +36,17 @@ def test_orders_about_a_service(running: Control, capture: Capture, command: str
     assert f"{back} A" == capture.wait("control.ordered", 2)["command"]
 
 
+@pytest.mark.parametrize("orders", [("reset",), ("drain", "ready")])
+def test_who_is_brought_back_is_asked_like_its_equals(running: Control, orders: tuple[str, ...]) -> None:
+    """What it has owed since before no longer keeps it behind them."""
+    (upstream,) = running.pool.upstreams
+    upstream._counters.in_flight = 1
+    assert upstream.stalled
+    for command in orders:
+        running.order(command, service="A")
+    assert not upstream.stalled
+
+
 def test_a_refused_order_is_logged(running: Control, capture: Capture) -> None:
     """Who ordered what, and why not; of a long name no more than the log shows."""
     bad: Future[Warnings] = Future()

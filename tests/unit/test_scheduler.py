@@ -108,15 +108,26 @@ def test_back_from_being_alone() -> None:
 
 
 def test_who_is_stalled_is_asked_after_its_equals() -> None:
-    """But before the next tier; its turns go to the next in turn, and it has no debt when it is well again."""
-    a, b, c, _ = given = [Member("a"), Member("b"), Member("c"), Member("y", 20)]
+    """But before the next tier; it has neither debt nor credit when it is well again."""
+    given = [Member("a"), Member("b"), Member("c"), Member("y", 20)]
+    scheduler = Scheduler(given)
+    given[0].stalled = True
+    assert ["bcay", "cbay", "bcay"] == [order(scheduler) for _ in range(3)]
+    given[0].stalled = False
+    assert "abcabc" == picks(scheduler, 6)
+
+
+@pytest.mark.parametrize("weights", [("1", "1", "1"), ("2", "1", "1"), ("1", "2", "1"), ("3", "1", "5")])
+def test_those_who_are_not_stalled_share_by_their_weights(weights: tuple[str, str, str]) -> None:
+    """The turns of who is stalled do not all go to one neighbour; where all are stalled, nothing changes."""
+    a, b, c = given = members(**dict(zip("abc", weights, strict=True)))
     scheduler = Scheduler(given)
     a.stalled = True
-    assert ["bcay", "bcay", "cbay"] == [order(scheduler) for _ in range(3)]
+    total = int(b.weight + c.weight)
+    assert Counter(b=10 * int(b.weight), c=10 * int(c.weight)) == Counter(picks(scheduler, 10 * total))
     b.stalled = c.stalled = True
-    assert "abcabc" == picks(scheduler, 6)
-    a.stalled = b.stalled = c.stalled = False
-    assert "abcabc" == picks(scheduler, 6)
+    everyone = {member.name: int(member.weight) for member in given}
+    assert Counter(everyone) == Counter(picks(scheduler, sum(everyone.values())))
 
 
 def test_weights_over_300_requests() -> None:

@@ -205,6 +205,8 @@ def test_a_service_is_stalled_while_it_owes_answers_and_gives_none(
         upstream.ask(REQUEST, soon())
         assert not upstream.stalled
         wait_until(lambda: upstream.stalled, "stalled again")
+        upstream.probe(REQUEST)
+        assert not upstream.stalled
     thread.join(5)
     assert not upstream.stalled
 
