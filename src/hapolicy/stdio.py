@@ -6,11 +6,12 @@ import contextlib
 import os
 import signal
 import socket
+import threading
 
 from hapolicy.channel import Channel, PipeChannel, SocketChannel
 from hapolicy.logs import EventLog, Level
 from hapolicy.pool import Pool
-from hapolicy.process import HANDLED_SIGNALS, LOG_CLOSE_S, STOP_SIGNALS, stdin_is_connected_socket, tell_warnings
+from hapolicy.process import LOG_CLOSE_S, STOP_SIGNALS, stdin_is_connected_socket, tell_warnings
 from hapolicy.session import Session
 from hapolicy.settings import Settings
 from hapolicy.status import log_status
@@ -21,11 +22,12 @@ def serve_stdio(settings: Settings, log: EventLog) -> None:
     with contextlib.ExitStack() as stack:
         pool = Pool(settings, log)
         session = Session(_channel(stack), lambda: pool.relay, log, "stdin")
-        _handle_signals(session, pool)
+        _handle_signals(session)
+        threading.Thread(target=_tell_status, args=(pool,), name="status", daemon=True).start()
         # Each client has a process of its own: as warnings, the same few lines would come with every connection.
         tell_warnings(settings.warnings, log, Level.DEBUG)
         pool.watch()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         session.run()
         pool.stop()
     log.close(LOG_CLOSE_S)
@@ -39,8 +41,14 @@ def _channel(stack: contextlib.ExitStack) -> Channel:
     return SocketChannel(sock)
 
 
-def _handle_signals(session: Session, pool: Pool) -> None:
+def _handle_signals(session: Session) -> None:
     for stop in STOP_SIGNALS:
         signal.signal(stop, lambda *_: session.finish())
-    signal.signal(signal.SIGUSR1, lambda *_: log_status(pool))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the next client has a process of its own
+
+
+def _tell_status(pool: Pool) -> None:
+    """On SIGUSR1, from a thread: a handler interrupts a request at any line, perhaps one that holds a lock it needs."""
+    while True:
+        signal.sigwait([signal.SIGUSR1])
+        log_status(pool)

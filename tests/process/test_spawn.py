@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -108,6 +110,25 @@ def test_doubtful_arguments_do_not_come_with_every_client(sample: Sample, more: 
     assert levels == [event["level"] for event in events if event["event"] == "config.warning"]
     checked = subprocess.run([*argv, "--check"], capture_output=True, timeout=PATIENCE_S, check=False)
     assert 1 == checked.stderr.count(b"hapolicy: warning: -d greylist: ")
+
+
+def test_no_signal_handler_reads_the_status(sample: Sample) -> None:
+    """SIGUSR1 is a thread's: a handler that interrupts a request would wait for the lock that this request holds."""
+    argv = [sys.executable, "-m", "hapolicy", "--stdio", "--log", "stderr", "-s", sample.service()]
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = Process(argv, stdin=theirs, stdout=theirs)
+    with PolicyClient(ours) as client:
+        for number in range(1, 4):
+            client.ask()
+            process.signal(signal.SIGUSR1)
+            told = process.wait_for(lambda n=number: process.events[n - 1 :], "a status")[0]
+            assert ("service.status", "A", number) == (told["event"], told["service"], told["queries"])
+        caught = re.search(r"^SigCgt:\t(\w+)$", Path(f"/proc/{process.pid}/status").read_text(), re.MULTILINE)
+        assert caught
+        assert 0 == int(caught[1], 16) & 1 << signal.SIGUSR1 - 1
+        assert int(caught[1], 16) & 1 << signal.SIGTERM - 1
+    assert 0 == process.wait()
 
 
 def test_stdio_at_the_end_of_its_input(sample: Sample) -> None:
