@@ -24,6 +24,7 @@ class ServiceStatus:
     state: str  # up, down, probing, draining
     draining: bool  # told so, whatever its state
     available: bool  # whether the next request may go to it
+    stalled: bool  # whether it owes answers and gives none: its equals are asked first
     trial_in_s: float | None  # seconds until the next probe, while down
     queries: int
     answers: int
@@ -62,6 +63,7 @@ def _service(upstream: Upstream, counters: Counters, minute: Sequence[int], answ
         state=upstream.state,
         draining=upstream.draining,
         available=upstream.available,
+        stalled=upstream.stalled,
         trial_in_s=upstream.gate.trial_in_s,
         queries=counters.queries,
         answers=counters.answers,

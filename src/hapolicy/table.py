@@ -122,12 +122,14 @@ def render(status: Status, *, colours: bool, width: int | None = None) -> str:
 
 
 def state_in_words(service: Status) -> str:
-    """up; down for another 17 s; probing; draining; and when it is drained besides, that too."""
+    """up; up, silent; down for another 17 s; probing; draining; and when it is drained besides, that too."""
     state, trial_in_s = service["state"], service["trial_in_s"]
-    drained = ", drained" if service.get("draining") and state != "draining" else ""
+    more = ", drained" if service.get("draining") and state != "draining" else ""
+    if state == "up" and service.get("stalled"):
+        more = ", silent"
     if state != "down" or trial_in_s is None:
-        return safe(state) + drained
-    return (f"down for another {math.ceil(trial_in_s)} s" if trial_in_s > 0 else "down, to be tried now") + drained
+        return safe(state) + more
+    return (f"down for another {math.ceil(trial_in_s)} s" if trial_in_s > 0 else "down, to be tried now") + more
 
 
 def _last_error(service: Status) -> str:

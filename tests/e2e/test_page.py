@@ -14,6 +14,7 @@ from hapolicy.operations import Status
 from hapolicy.web import WebServer
 from tests.e2e.browser import Browser, contrast, luminance
 from tests.support.client import Load
+from tests.support.procs import wait_until
 from tests.support.sample import Sample
 from tests.support.statuses import SERVICE, status_with
 from tests.support.web import WebDaemon
@@ -201,6 +202,15 @@ def test_the_last_error_has_an_age(browser: Browser) -> None:
         shown.status = status_with(services=[service("A", failures={}, last_error="", last_error_age_s=None)])
         browser.wait_text("#says", "A is up")
         assert "" == browser.text(".trouble")
+
+
+def test_a_service_that_owes_answers_is_up_but_silent(browser: Browser) -> None:
+    """Else nobody sees why it has no traffic."""
+    with Shown(services=[service("A", stalled=True), service("B")]) as shown:
+        browser.open(shown.url)
+        browser.wait_text(".card .state", "up, silent")
+        shown.status = status_with(services=[service("A"), service("B")])
+        wait_until(lambda: browser.text(".card .state") == "up", "no more silent")
 
 
 def test_nothing_from_outside_becomes_markup(browser: Browser) -> None:

@@ -19,6 +19,7 @@ SERVICE = ServiceStatus(
     state="up",
     draining=False,
     available=True,
+    stalled=False,
     trial_in_s=None,
     queries=12,
     answers=9,

@@ -131,6 +131,7 @@ def test_without_failures_there_is_no_such_part() -> None:
     ("words", "values"),
     [
         ("up", {"state": "up"}),
+        ("up, silent", {"state": "up", "stalled": True}),
         ("probing", {"state": "probing"}),
         ("draining", {"state": "draining"}),
         ("down for another 17 s", {"state": "down", "trial_in_s": 16.01}),
