@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from hapolicy.address import UnixAddress
 from hapolicy.examples import right_example
 from hapolicy.logs import Level
-from hapolicy.options import UsageError, Written, parser, printable
+from hapolicy.options import Asked, UsageError, Written, parser, printable
 from hapolicy.service import Service
 from hapolicy.settings import HealthSettings, Listener, LogSink, Network, Probe, Settings, SettingsError
 
@@ -35,10 +35,13 @@ class ConfigError(SettingsError):
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The options that `arguments` hold. Raises `UsageError` or `ConfigError`; ends for --help and --version."""
+    """The options that `arguments` hold. Raises `UsageError` or `ConfigError`, `Asked` for --help and --version."""
     expanded = expand_files(arguments)
     try:
         options, unknown = parser().parse_known_args(expanded)
+    except Asked:
+        _refuse_asking_files(expanded)
+        raise
     except argparse.ArgumentError as error:
         option = error.argument_name or ""
         given = getattr(error.__context__, "given", "")
@@ -49,6 +52,25 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         hint = f"; a file of arguments is given as @{printable(word)}" if word.startswith("/") else ""
         raise UsageError(f"{where}{printable(word)}: not an option{hint}; hapolicy --help lists them")
     return options
+
+
+def _refuse_asking_files(arguments: Sequence[str]) -> None:
+    """Raise `UsageError` where the first that asks for help is a file: a daemon could not start with it."""
+    asking = next(filter(_asks, arguments))
+    if isinstance(asking, Written):
+        hint = "not in a file; hapolicy --help lists the options"
+        raise UsageError(f"{asking.where}{printable(asking)}: {hint}")
+
+
+def _asks(argument: str) -> bool:
+    """Whether an argument, by itself, asks for help or version: -h and --version do, and so do -lh and --he."""
+    try:
+        parser().parse_known_args([argument])
+    except Asked:
+        return True
+    except (argparse.ArgumentError, UsageError):
+        pass
+    return False
 
 
 def settings_from(options: argparse.Namespace, *, stdin_is_client: bool) -> Settings:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from hapolicy.arguments import parse, settings_from
 from hapolicy.logs import EventLog
-from hapolicy.options import UsageError, printable
+from hapolicy.options import Asked, UsageError, printable
 from hapolicy.process import block_signals, raise_descriptor_limit, stay_on_processor, stdin_is_connected_socket
 from hapolicy.settings import Settings, SettingsError
 from hapolicy.sinks import IDENTIFIER, is_client, open_sink
@@ -28,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _print_plan(settings)
         else:
             _run(settings, lambda: settings_from(parse(words), stdin_is_client=stdin_is_client))
+    except Asked as asked:
+        print(asked, end="")
     except UsageError as error:
         return _complain(str(error), os.EX_USAGE)
     except SettingsError as error:

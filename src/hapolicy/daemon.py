@@ -132,6 +132,9 @@ class Daemon:
         except SettingsError as error:
             failure = error
             self._log.emit(Level.ERROR, "daemon.reload_failed", error=str(error))
+        except Exception as fault:  # noqa: BLE001 - whatever a file may bring about, mail goes on
+            failure = SettingsError(f"a fault of hapolicy, logged as daemon.error: {fault!r}")
+            self._log.fault()
         systemd.notify("READY=1")
         for done in waiting:
             if failure:

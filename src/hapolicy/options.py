@@ -45,8 +45,15 @@ class _BadValue(argparse.ArgumentTypeError):
         self.given = given
 
 
+class Asked(Exception):
+    """--help or --version was given; the text is the reply."""
+
+
 class _Parser(argparse.ArgumentParser):
-    """argparse that raises instead of printing its usage over several lines."""
+    """argparse that raises instead of printing and exiting: a daemon reads its arguments again for a reload."""
+
+    def _print_message(self, message: str, file: object = None) -> NoReturn:  # all that --help and --version do first
+        raise Asked(message)
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; hapolicy --help lists the options")

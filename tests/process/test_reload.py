@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from tests.process.ctl import REFUSED, hapolicyctl
 from tests.support.client import Load, PolicyClient
 from tests.support.daemon import Daemon
 from tests.support.procs import wait_until
@@ -122,6 +124,8 @@ def test_a_service_that_stays_keeps_health_and_counters(configured: Configured, 
         (["-s A=127.0.0.1:1", "--probe sometimes"], ":2: --probe: invalid choice: 'sometimes'"),
         (["-s A=127.0.0.1:1", "", "-d 'no end"], ":3: No closing quotation"),
         (["# nothing"], "no service defined"),
+        (["-s A=127.0.0.1:1", "-lh"], ":2: -lh: not in a file"),
+        (["-s A=127.0.0.1:1", "--version"], ":2: --version: not in a file"),
     ],
 )
 def test_a_bad_file_changes_nothing(
@@ -162,3 +166,28 @@ def test_what_takes_a_restart_is_told(configured: Configured, samples: list[Samp
         daemon.wait_event("config.warning", argument="--listen")
         with PolicyClient(daemon.address) as client:
             assert client.ask().startswith("DUNNO B")
+
+
+FAULTY_RELOAD = """
+from hapolicy import cli, daemon
+
+class Faulty(daemon.Pool):
+    def __init__(self, settings, log, former=None):
+        assert former is None, "a fault"
+        super().__init__(settings, log)
+
+daemon.Pool = Faulty
+raise SystemExit(cli.main())
+"""
+
+
+def test_a_fault_of_ours_changes_nothing(samples: list[Sample], tmp_path: Path) -> None:
+    """Whatever a reload may raise is logged as a fault and told to who ordered it; the old pool serves on."""
+    program = (sys.executable, "-c", FAULTY_RELOAD)
+    control = f"unix:{tmp_path}/control"
+    with Daemon("-s", samples[0].service(), "--control", control, program=program) as daemon:
+        done = hapolicyctl("--control", control, "reload")
+        assert (REFUSED, True) == (done.returncode, "a fault of hapolicy" in done.stderr)
+        assert "AssertionError: a fault" in daemon.wait_event("daemon.error")["error"]
+        with PolicyClient(daemon.address) as client:
+            assert client.ask().startswith("DUNNO A")

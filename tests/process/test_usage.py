@@ -206,6 +206,15 @@ def test_check_finds_what_is_wrong() -> None:
     check_refusal(hapolicy("--check", "-s", "A=127.0.0.1:0"), {USAGE}, "-s")
 
 
+@pytest.mark.parametrize("option", ["-h", "--help", "--vers", "-lh"])
+def test_a_file_cannot_ask_for_help(option: str, tmp_path: Path) -> None:
+    """A file that asks for help or version is refused, by --check as well: no daemon would start."""
+    file = tmp_path / "hapolicy.args"
+    file.write_text(f"{' '.join(SERVICE)}\n{option}\n")
+    for arguments in (["--check", f"@{file}"], [f"@{file}"]):
+        check_refusal(hapolicy(*arguments), {USAGE}, f"{file}:2: {option}")
+
+
 def test_version_and_help() -> None:
     """--version and --help print to stdout and end with 0; they need no service."""
     version = hapolicy("--version")

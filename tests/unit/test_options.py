@@ -9,6 +9,7 @@ import pytest
 
 from hapolicy.address import TcpAddress, UnixAddress
 from hapolicy.arguments import parse, settings_from
+from hapolicy.cli import main
 from hapolicy.examples import EXAMPLES, OTHER_KINDS
 from hapolicy.logs import Level
 from hapolicy.options import UsageError, printable
@@ -147,13 +148,18 @@ def test_a_service_that_is_no_text() -> None:
     assert "_service" not in str(caught.value)
 
 
-def test_version_and_help_end_at_once(capsys: pytest.CaptureFixture[str]) -> None:
-    """--version and --help print and exit 0, without any service."""
-    for option, expected in (("--version", "hapolicy 2."), ("--help", "--cooldown-max SECONDS")):
-        with pytest.raises(SystemExit) as caught:
-            parse([option])
-        assert 0 == caught.value.code
-        assert expected in capsys.readouterr().out
+def test_version_and_help_come_before_all_else(capsys: pytest.CaptureFixture[str]) -> None:
+    """--version and --help, be it in short or with other flags, print and end with 0, without any service."""
+    options = {
+        "--version": "hapolicy 2.",
+        "--vers": "hapolicy 2.",
+        "--help": "--cooldown-max SECONDS",
+        "-lh": "usage: ",
+    }
+    for option, expected in options.items():
+        assert 0 == main([option, "--nonsense"])
+        out, err = capsys.readouterr()
+        assert (True, "") == (expected in out, err)
 
 
 def test_printable() -> None:
