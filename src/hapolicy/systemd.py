@@ -19,8 +19,8 @@ def notify(*lines: str) -> None:
     if not path:
         return
     address = "\0" + path[1:] if path.startswith("@") else path
-    # A service manager that is away for a moment must not end the service.
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock, contextlib.suppress(OSError):
+    # A service manager that is away for a moment must not end the service, nor may the want of a descriptor.
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
         sock.settimeout(1)
         sock.sendto("\n".join(lines).encode(), address)
 

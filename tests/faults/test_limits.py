@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.manager import NotifySocket
 from tests.e2e.need import need
 from tests.faults.conftest import Matrix
 from tests.faults.host import as_user, unused_uid
@@ -77,6 +79,29 @@ def test_without_descriptors_who_is_served_is_answered(spare: int, matrix: Matri
         assert [] == daemon.events_of("service.down") + daemon.events_of("daemon.error")
         assert 1 == len(daemon.events_of("server.accept_failed"))
         wait_until(lambda: Resources.of(daemon.pid).threads <= start.threads, "as many threads as before")
+
+
+def test_without_descriptors_a_reload_and_the_end_go_well(tmp_path: Path) -> None:
+    """There is none to tell the service manager with: the request in flight is answered all the same, the end is 0."""
+    with (
+        NotifySocket(tmp_path) as manager,
+        Sample("A") as a,
+        Daemon("-s", a.service(), env=manager.environment()) as daemon,
+        PolicyClient(daemon.address) as busy,
+    ):
+        busy.ask()
+        _prlimit(daemon.pid, "nofile", str(Resources.of(daemon.pid).descriptors), ())
+        with PolicyClient(daemon.address):
+            daemon.wait_event("server.accept_failed")
+            a.fault("slow", 1.0)
+            busy.send(request(instance="busy"))
+            wait_until(lambda: a.stats()["instances"][-1] == "busy", "the request's arrival at the service")
+            daemon.signal(signal.SIGHUP)
+            daemon.wait_event("daemon.reloaded")
+            daemon.signal(signal.SIGTERM)
+            assert b"action=DUNNO A busy\n\n" == busy.rest()
+            assert 0 == daemon.wait()
+        assert daemon.wait_event("daemon.stopped")["drained"] is True
 
 
 def test_an_exhausted_host_burns_no_processor() -> None:
