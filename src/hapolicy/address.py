@@ -14,7 +14,8 @@ from dataclasses import dataclass
 UNIX_PATH_MAX_BYTES = 107
 
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
-_ZONE = re.compile(r"[A-Za-z0-9._-]{1,15}")  # an interface name, netdevice(7)
+# An interface name, netdevice(7). Python takes its dots for those of a host name, and refuses empty labels.
+_ZONE = re.compile(r"(?!.{16})[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _NUMBERS_AND_DOTS = re.compile(r"[0-9.]+")
 _UNIX = re.compile(r"\s*unix\s*(:|$)")
 _PATH_ALONE = re.compile(r"\s*([A-Za-z]+:)?/(?!/)")

@@ -112,8 +112,8 @@ def _open(option: str, listener: Listener) -> list[socket.socket]:
     address = listener.address
     try:
         found = socket.getaddrinfo(address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
-        raise _error(given, error.strerror) from None
+    except (OSError, UnicodeError) as error:
+        raise _error(given, getattr(error, "strerror", None) or str(error)) from None
     opened: list[socket.socket] = []
     missing: list[FamilyMissing] = []
     for family, _, _, _, where in found:

@@ -30,7 +30,8 @@ class Resolver:
         if isinstance(address, UnixAddress):
             self._known, self._fresh_until = ((socket.AF_UNIX, address.path),), float("inf")
         elif address.is_literal:
-            with contextlib.suppress(OSError):  # a zone whose interface is not there yet is looked up like a name
+            # A zone whose interface is not there yet is looked up like a name.
+            with contextlib.suppress(OSError, UnicodeError):
                 self._known, self._fresh_until = _look_up(address.host, address.port), float("inf")
 
     def addresses(self, timeout_s: float) -> tuple[SocketAddress, ...]:

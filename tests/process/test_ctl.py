@@ -203,6 +203,7 @@ BAD_USAGE = [
     (["query", "=x"], "=x: not attr=value"),
     (["query", "--to", "127.0.0.1"], "no port"),
     (["query", "--to", ":25"], "no host"),
+    (["query", "--to", "[fe80::1%a..b]:25"], "no IPv6 address"),
     (["query", "--to", "127.0.0.1:25:10"], "after it"),
     (["query", "--to", "127.0.0.1:25", "--service", "A"], "not allowed with"),
     (["query", "--to", "127.0.0.1:25", "sender=a\nrecipient=b"], "newline"),

@@ -86,6 +86,14 @@ def test_an_unknown_zone_does_not_end_the_daemon(make_upstream: MakeUpstream) ->
         upstream.ask(REQUEST, time.monotonic() + 5)
 
 
+def test_what_python_cannot_encode_is_unresolvable() -> None:
+    """The idna codec refuses an empty label, be it one of a zone."""
+    resolver = Resolver(TcpAddress("fe80::1%a..b", 25))
+    with pytest.raises(ServiceFailure) as caught:
+        resolver.addresses(5)
+    assert FailureKind.UNRESOLVABLE is caught.value.kind
+
+
 def test_all_addresses_of_a_name(names: Names) -> None:
     """In the order in which the name service gave them, and not asked for again while they are fresh."""
     clock = Clock()

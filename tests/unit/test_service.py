@@ -100,6 +100,8 @@ def test_written_and_read_again(text: str) -> None:
 
 def test_a_zone_that_is_no_interface_name() -> None:
     """The zone of an IPv6 address is no way around what a host name may hold."""
-    assert TcpAddress("fe80::1%eth0", 25) == parse_service("A=[fe80::1%eth0]:25").address
-    with pytest.raises(ServiceError):
-        parse_service("A=[fe80::1%\x1b[2J]:25")
+    for zone in ("eth0", "eth0.100", "a" * 15):
+        assert TcpAddress(f"fe80::1%{zone}", 25) == parse_service(f"A=[fe80::1%{zone}]:25").address
+    for zone in ("\x1b[2J", "a..b", ".a", "a.", "a" * 16, "a.b" * 6):
+        with pytest.raises(ServiceError):
+            parse_service(f"A=[fe80::1%{zone}]:25")
