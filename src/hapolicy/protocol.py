@@ -109,7 +109,8 @@ class RequestReader:
             self._buffer = b""
             return Request(buffer)
         if buffer.find(b"\n", self._scanned) < 0:
-            self._refuse_hopeless_line()
+            self._refuse_oversized()
+            self._refuse_nul()
             return None
         found = _NO_ATTRIBUTE.search(buffer, max(0, self._line_start - 1), REQUEST_MAX_BYTES)
         if found is None:
@@ -125,16 +126,19 @@ class RequestReader:
 
     def _refuse_hopeless(self) -> None:
         """Raise when nothing that may follow could make the buffer a request."""
-        self._refuse_hopeless_line()
+        self._refuse_oversized()
         *lines, tail = self._buffer[self._line_start :].split(b"\n")
         for line in lines:
             _check_line(line)
         self._line_start = len(self._buffer) - len(tail)
+        self._refuse_nul()
 
-    def _refuse_hopeless_line(self) -> None:
-        """The same for the line that has no end yet."""
+    def _refuse_oversized(self) -> None:
         if len(self._buffer) >= REQUEST_MAX_BYTES:
             raise MalformedRequest(f"request longer than {REQUEST_MAX_BYTES} bytes")
+
+    def _refuse_nul(self) -> None:
+        """In the line that has no end yet."""
         if self._buffer.find(b"\0", self._scanned) >= 0:
             raise MalformedRequest("NUL byte in the request")
         self._scanned = len(self._buffer)
@@ -159,10 +163,11 @@ def _check_all(raw: bytes) -> None:
 def _check_line(line: bytes) -> None:
     if b"\0" in line:
         raise MalformedRequest("NUL byte in the request")
-    if line in (b"", b"\r"):
+    if not line.strip(b"\r"):
         raise MalformedRequest("empty line where a request should begin")
     if b"=" not in line[1:]:
-        raise MalformedRequest(f"line is not name=value: {_excerpt(line)}")
+        shown = _excerpt(line.rstrip(b"\r"))
+        raise MalformedRequest(f"line is not name=value: {shown}")
 
 
 class AnswerReader:

@@ -44,7 +44,7 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
     "longer-name": (b"xrequest=smtpd_access_policy\n\n", "no request=smtpd_access_policy in the request"),
     "as-a-value": (b"sender=request=smtpd_access_policy\n\n", "no request=smtpd_access_policy in the request"),
     "no-equals": (HEAD + b"junk\n", "line is not name=value: 'junk'"),
-    "no-equals-first": (b"GET / HTTP/1.1\r\n", "line is not name=value: 'GET / HTTP/1.1\\r'"),
+    "no-equals-first": (b"GET / HTTP/1.1\r\n", "line is not name=value: 'GET / HTTP/1.1'"),
     "no-name": (HEAD + b"=value\n", "line is not name=value: '=value'"),
     "hostile-line": (b"\x1b[2J\xff\n", "line is not name=value: '\\x1b[2J\\xff'"),
     "long-line": (b"x" * 100 + b"\n", f"line is not name=value: '{'x' * 60}'"),
