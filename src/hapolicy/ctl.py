@@ -1,8 +1,8 @@
 """``hapolicyctl``: see and change a running hapolicy over its control socket.
 
 Exit status, after sysexits(3): 0 done, 1 the daemon has said no (an unknown service, a bad file on reload), 64 words
-that cannot be understood, 69 nobody there (no daemon; for a query of one service, no answer), 77 not allowed, 130
-Ctrl-C (which ends --watch with 0).
+that cannot be understood, 69 nobody there (no daemon; for a query of one service, no answer), 74 done, but what there
+is to read could not be written, 77 not allowed, 130 Ctrl-C (which ends --watch with 0).
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ def parser(names: object = None) -> argparse.ArgumentParser:
         prog="hapolicyctl",
         description="Shows and changes a running hapolicy over its control socket.",
         epilog="Exit status: 0 done; 1 the daemon has said no; 64 wrong usage; 69 no daemon, or no answer from the"
-        " service that was asked; 77 not allowed; 130 Ctrl-C (which ends --watch with 0).",
+        " service that was asked; 74 done, but the output could not be written; 77 not allowed; 130 Ctrl-C (which ends"
+        " --watch with 0).",
     )
     where = p.add_mutually_exclusive_group()
     text = f"the daemon's control socket (unix:{DEFAULT_CONTROL})"
@@ -120,10 +121,25 @@ def _add_query(commands: Any, names: object) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run hapolicyctl; returns the exit status."""
+    _open_what_is_closed()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        return _run(parser().parse_args(arguments))
+        status = _outcome(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # head(1) has seen enough
+        status = os.EX_OK
+    except OSError as error:  # of an output: those of a conversation have names of their own
+        status = _complain(f"done, but the output could not be written: {error.strerror}", os.EX_IOERR)
+    _drop_what_cannot_be_written()
+    return status
+
+
+def _outcome(arguments: Sequence[str] | None) -> int:
+    try:
+        _run(parser().parse_args(arguments))
+    except SystemExit:  # --help and --version, printed
+        pass
     except _UsageError as error:
         return _complain(str(error), os.EX_USAGE)
     except asking.NoDaemon as error:
@@ -132,17 +148,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(str(error), os.EX_NOPERM)
     except OrderError as error:
         return _complain(str(error), _STATUS_OF.get(error.code, EX_REFUSED))
-    except BrokenPipeError:  # head(1) has seen enough; the interpreter must not flush once more
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return os.EX_OK
     except KeyboardInterrupt:
         return EX_INTERRUPTED
+    return os.EX_OK
+
+
+def _open_what_is_closed() -> None:
+    """``>&-`` is as good as ``>/dev/null``, and leaves no number of an output to a socket."""
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
+def _drop_what_cannot_be_written() -> None:
+    """The interpreter flushes once more when it ends, and would make it an exit status of its own."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 _STATUS_OF = {Code.UNAVAILABLE: os.EX_UNAVAILABLE, Code.BUSY: os.EX_UNAVAILABLE, Code.MALFORMED: os.EX_USAGE}
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace) -> None:
     if options.print_completion:
         print(_completion(options.print_completion))
     elif options.command is None:
@@ -163,8 +192,6 @@ def _run(options: argparse.Namespace) -> int:
         flight = f", {done['in_flight']} in flight" if done["in_flight"] else ""
         print(f"{table.safe(done['service'])} is {table.safe(done['state'])}{flight}")
         _warn(done)
-    sys.stdout.flush()
-    return os.EX_OK
 
 
 def _status(options: argparse.Namespace) -> None:
@@ -265,12 +292,14 @@ def _address(text: str) -> Address:
 
 
 def _warn(done: dict[str, Any]) -> None:
+    sys.stdout.flush()  # the answer is out, whatever becomes of the warnings
     for warning in done.get("warnings", ()):  # a daemon from before an upgrade knows none
         _say(f"warning: {warning}")
 
 
 def _complain(text: str, status: int) -> int:
-    _say(text)
+    with contextlib.suppress(OSError):  # the status says it too
+        _say(text)
     return status
 
 

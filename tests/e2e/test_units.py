@@ -98,7 +98,7 @@ def test_every_exit_status_of_hapolicyctl_is_told_wherever_they_are() -> None:
     told = re.findall(r"(\d+)\s[a-zC]", shown.stdout.partition("Exit status: ")[2])
     page = (ROOT / "package" / "man" / "hapolicyctl.8.in").read_text()
     readme = (ROOT / "README.md").read_text().partition("| exit status | meaning |")[2].partition("\n\n")[0]
-    assert ["0", "1", "64", "69", "77", "130"] == told
+    assert ["0", "1", "64", "69", "74", "77", "130"] == told
     assert told == re.findall(r"^\.B (\d+)$", page, re.MULTILINE)
     assert told == re.findall(r"^\| (\d+) \|", readme, re.MULTILINE)
 

@@ -11,7 +11,7 @@ from typing import Any
 from tests.support.daemon import Daemon
 from tests.support.procs import PATIENCE_S
 
-OK, REFUSED, USAGE, UNAVAILABLE, NOT_ALLOWED, INTERRUPTED = 0, 1, 64, 69, 77, 130
+OK, REFUSED, USAGE, UNAVAILABLE, UNWRITTEN, NOT_ALLOWED, INTERRUPTED = 0, 1, 64, 69, 74, 77, 130
 
 
 def hapolicyctl(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
