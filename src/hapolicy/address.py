@@ -66,7 +66,8 @@ def split_address(text: str) -> tuple[tuple[str, str], list[str]]:
     if not _UNIX.match(text) and _PATH_ALONE.match(text):
         raise AddressError("a socket path needs 'unix:' before it")
     if _lacks_brackets(text):
-        raise AddressError("an IPv6 address needs brackets around it")
+        hint = "; for a host of that name leave no field empty" if _may_be_host_and_port(text) else ""
+        raise AddressError(f"an IPv6 address needs brackets around it{hint}")
     fields = _bracketed_fields(text) if text.startswith("[") else text.split(":")
     where = ":".join(fields[:2])
     if fields[0] != "unix" and any(character.isspace() for character in where):
@@ -96,14 +97,17 @@ def _bracketed_fields(text: str) -> list[str]:
 def _lacks_brackets(text: str) -> bool:
     """Whether it reads as an IPv6 address, be it with a port or without.
 
-    db:25::5 may be a host, a port and a weight too: better refused than asked at the wrong place.
+    None in use begins with a group of one or two digits such as db, so db:25::5 is a host, a port and a weight. Nor
+    is cafe:25::5 sure to be an address, but it is better refused than asked at the wrong place.
     """
-    before = text.rpartition(":")[0]
-    if ":" in before and _is_ip(before):
-        return True
-    first, _, rest = text.partition(":")
-    is_host_and_port = not first.isdigit() and rest.partition(":")[0].isdigit()
-    return ":" in text and _is_ip(text) and not is_host_and_port
+    is_address = any(":" in part and _is_ip(part) for part in (text, text.rpartition(":")[0]))
+    is_short_host = len(text.partition(":")[0]) <= 2 and _may_be_host_and_port(text)
+    return is_address and not is_short_host
+
+
+def _may_be_host_and_port(text: str) -> bool:
+    host, _, rest = text.partition(":")
+    return not host.isdigit() and rest.partition(":")[0].isdigit()
 
 
 def _what_is_missing(host: str) -> str:

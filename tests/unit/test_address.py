@@ -141,16 +141,30 @@ def test_what_comes_after_the_address() -> None:
     assert (("unix", "/p"), ["660"]) == split_address("unix:/p:660")
 
 
-@pytest.mark.parametrize("text", ["fd00:1::5:10031", "2001:123::1:25", "db8:25::1:25", "fe80:1::2:25", "1:2::3:25"])
+IPV6 = ["fd00:1::5:10031", "2001:123::1:25", "db8:25::1:25", "fe80:1::2:25", "1:2::3:25", "64:25::1"]
+IPV6 += ["fd12:3456::7", "fd00:1:2::5", "FD12:3456::7", "fd00:1::", "2001:db8:0:0:0:0:0:1", "db:a::1"]
+
+
+@pytest.mark.parametrize("text", IPV6)
 def test_what_reads_as_an_ipv6_address_is_never_a_host_name(text: str) -> None:
     """Brackets forgotten must not make a host "fd00" of it, with weight 5 and a timeout of 10031 s."""
     with pytest.raises(AddressError, match="brackets"):
         split_address(text)
 
 
-@pytest.mark.parametrize("text", ["db:25:10:5:3", "cafe:25", "db:10031::5", "db:10031:::3", "a:1::2"])
+def test_what_may_be_either_is_told_how_to_write_the_other() -> None:
+    """A host whose name is three or four hex digits needs its prio written out; then it is understood."""
+    with pytest.raises(AddressError, match="needs brackets around it; for a host of that name leave no field empty"):
+        split_address("cafe:25::5")
+    assert (("cafe", "25"), ["10", "5"]) == split_address("cafe:25:10:5")
+
+
+SHORT = ["db:25:10:5:3", "cafe:25", "db:10031::5", "db:10031:::3", "a:1::2", "db:25::2:30", "be:25:::30", "fd:25::2"]
+
+
+@pytest.mark.parametrize("text", SHORT)
 def test_a_short_host_name_of_hex_digits_is_one(text: str) -> None:
-    """As long as it cannot be read as an IPv6 address and a port."""
+    """No IPv6 address in use begins with a group as short as that."""
     host, port, *more = text.split(":")
     assert ((host, port), more) == split_address(text)
 

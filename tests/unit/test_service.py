@@ -29,6 +29,7 @@ GOOD = {
     "A=h:25:9:2:7": Service("A", HOST, 9, Fraction(2), 7.0),
     "A=[::1]:25:9:2:7": Service("A", TcpAddress("::1", 25), 9, Fraction(2), 7.0),
     "A=127.0.0.1:25:9": Service("A", TcpAddress("127.0.0.1", 25), 9, ONE, 30.0),
+    "A=db:25::2:7": Service("A", TcpAddress("db", 25), 10, Fraction(2), 7.0),
     "A=unix:/run/p": Service("A", UnixAddress("/run/p"), 10, ONE, 30.0),
     "A=unix:/run/p::2:7": Service("A", UnixAddress("/run/p"), 10, Fraction(2), 7.0),
     "GREY-1.a/b:c@d=h:25": Service("GREY-1.a/b:c@d", HOST, 10, ONE, 30.0),

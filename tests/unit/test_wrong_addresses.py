@@ -87,6 +87,7 @@ WRONG = [  # option, what it was given, what is wrong with it, what is shown as 
     ("-s", "A=::1:25", BRACKETS, SERVICE_IPV6),
     ("-s", "A=2001:db8::1", BRACKETS, SERVICE_IPV6),
     ("-s", "A=[fe80::1%a..b]:25", "'fe80::1%a..b' in brackets is no IPv6 address", SERVICE_IPV6),
+    ("-s", "A=fd12:3456::7", f"{BRACKETS}; for a host of that name leave no field empty", SERVICE_IPV6),
     ("-s", "A=unix:", "no path after 'unix:'", SERVICE_UNIX),
     ("-s", "A=unix:run/p", "socket path 'run/p' does not begin with '/'", SERVICE_UNIX),
     ("-s", "A=/run/p", "a socket path needs 'unix:' before it", SERVICE_UNIX),
