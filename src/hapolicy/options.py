@@ -18,6 +18,7 @@ CONTROL_MODE = "660"  # its owner and its group
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{0,6})?|\.[0-9]{1,6}")
 _COUNT = re.compile(r"0{0,9}[0-9]{1,9}")
 _SHOWN_MAX_CHARACTERS = 200
+_IPV4_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 _MODE = re.compile(r"0?[0-7]{3}")
 
 
@@ -184,9 +185,13 @@ def _unix_listener(where: tuple[str, str], more: list[str]) -> Listener:
 
 def _network(text: str) -> Network:
     try:
-        return ipaddress.ip_network(text)
+        network = ipaddress.ip_network(text)
     except ValueError as error:
         raise _BadValue(text, f"not a network: {error}") from None
+    if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_IPV4_MAPPED):
+        plain = ipaddress.IPv4Network((network.network_address.packed[12:], network.prefixlen - 96))
+        raise _BadValue(text, f"would match nobody: IPv4 clients count as such; write {plain}")
+    return network
 
 
 def _cpu(text: str) -> str:
