@@ -12,7 +12,7 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 
-from hapolicy.address import UnixAddress
+from hapolicy.address import Address, TcpAddress, UnixAddress
 from hapolicy.examples import right_example
 from hapolicy.logs import Level
 from hapolicy.options import Asked, UsageError, Written, parser, printable
@@ -25,6 +25,7 @@ _ACTIONS = re.compile(
     r"|[0-9]+|permit(_.*)?|reject_.*|check_.*|warn_if_reject|sleep",
     re.IGNORECASE,
 )
+_IPS_OF_NAMES = {"localhost": ("127.0.0.1", "::1"), "": ("0.0.0.0", "::")}  # noqa: S104 - compared, not bound
 _WORD = re.compile(r"""(?:[^\s"'\\]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')+(?=\s|$)""")
 _MARGIN_S = 5
 _POSTFIX_TIMEOUT_S = 100  # smtpd_policy_service_timeout
@@ -145,16 +146,39 @@ def _refuse_open(option: str, listeners: Sequence[Listener], guard: str, allowed
 
 def _refuse_ourselves(services: Sequence[Service], listeners: Sequence[Listener]) -> None:
     """A hapolicy that asks itself is full after one request."""
-    addresses = {str(listener.address) for listener in listeners}
     for service in services:
-        if str(service.address) in addresses:
+        if any(_leads_to(service.address, listener.address) for listener in listeners):
             raise ConfigError(f"-s {service.name}={service.address}: that is where hapolicy itself listens")
 
 
-def _is_local(listener: Listener) -> bool:
-    if isinstance(listener.address, UnixAddress) or listener.address.host == "localhost":
+def _leads_to(address: Address, listening: Address) -> bool:
+    """As far as it can be told without a look-up."""
+    if isinstance(address, UnixAddress) or isinstance(listening, UnixAddress):
+        return address == listening
+    if address.port != listening.port:
+        return False
+    if address.host.lower() == listening.host.lower():
         return True
-    return listener.address.is_literal and ipaddress.ip_address(listener.address.host).is_loopback
+    places = _known_ips(listening)
+    return any(
+        ip == place or (place.is_unspecified and place.version == ip.version and ip.is_loopback)
+        for ip in _known_ips(address)
+        for place in places
+    )
+
+
+def _is_local(listener: Listener) -> bool:
+    if isinstance(listener.address, UnixAddress):
+        return True
+    ips = _known_ips(listener.address)
+    return bool(ips) and all(ip.is_loopback for ip in ips)
+
+
+def _known_ips(address: TcpAddress) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    """None for a host that has to be looked up."""
+    hosts = (address.host,) if address.is_literal else _IPS_OF_NAMES.get(address.host.lower(), ())
+    ips = [ipaddress.ip_address(host) for host in hosts]
+    return [getattr(ip, "ipv4_mapped", None) or ip for ip in ips]
 
 
 def _warnings(options: argparse.Namespace, services: tuple[Service, ...]) -> list[tuple[str, str]]:

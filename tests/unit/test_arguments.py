@@ -136,10 +136,52 @@ def test_listening_beyond_loopback_needs_allow(listen: str) -> None:
     assert 1 == len(settings(*arguments, "--allow", "10.0.0.0/24").allow)
 
 
-@pytest.mark.parametrize("listen", ["127.0.0.1:25", "127.1.2.3:25", "[::1]:25", "localhost:25", "unix:/run/p"])
+LOCAL = ["127.0.0.1:25", "127.1.2.3:25", "[::1]:25", "localhost:25", "LocalHost:25", "unix:/run/p"]
+
+
+@pytest.mark.parametrize("listen", LOCAL)
 def test_listening_on_loopback_needs_no_allow(listen: str) -> None:
     """Who is on this host may ask."""
     assert () == settings("-s", "A=h:25", "--listen", listen).allow
+
+
+OURSELVES = [  # --listen, and a service at that place
+    ("127.0.0.1:25", "127.0.0.1:25"),
+    ("unix:/run/p", "unix:/run/p"),
+    ("mx.example:25", "MX.example:25"),
+    ("localhost:25", "127.0.0.1:25"),
+    ("localhost:25", "[::1]:25"),
+    ("127.0.0.1:25", "LOCALHOST:25"),
+    ("127.0.0.1:25", "[::ffff:127.0.0.1]:25"),
+    ("*:25", "127.0.0.2:25"),
+    ("*:25", "localhost:25"),
+    ("0.0.0.0:25", "127.0.0.1:25"),
+    ("[::]:25", "[::1]:25"),
+    ("[::]:25", "localhost:25"),
+]
+OTHERS = [
+    ("127.0.0.1:25", "127.0.0.1:26"),
+    ("127.0.0.1:25", "127.0.0.2:25"),
+    ("127.0.0.1:25", "[::1]:25"),
+    ("0.0.0.0:25", "[::1]:25"),
+    ("0.0.0.0:25", "10.0.0.1:25"),
+    ("mx1.example:25", "mx2.example:25"),
+    ("*:25", "mx.example:25"),
+    ("unix:/run/p", "unix:/run/q"),
+]
+
+
+@pytest.mark.parametrize(("listen", "service"), OURSELVES)
+def test_a_service_that_is_hapolicy_itself(listen: str, service: str) -> None:
+    """However the one place is written."""
+    with pytest.raises(ConfigError, match="that is where hapolicy itself listens"):
+        settings("-s", f"A={service}", "--listen", listen, "--allow", "10.0.0.0/8")
+
+
+@pytest.mark.parametrize(("listen", "service"), OTHERS)
+def test_a_service_at_another_place(listen: str, service: str) -> None:
+    """Each address of loopback is a place of its own, and so is IPv6 beside IPv4."""
+    assert 1 == len(settings("-s", f"A={service}", "--listen", listen, "--allow", "10.0.0.0/8").services)
 
 
 def test_stdio() -> None:
