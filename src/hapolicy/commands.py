@@ -67,12 +67,12 @@ def _status(operations: Operations, _: Mapping[str, Any]) -> Result:
 
 
 def _log_level(operations: Operations, arguments: Mapping[str, Any]) -> Result:
-    name = _text(arguments, "level")
-    if name.upper() not in Level.__members__:
-        known = ", ".join(level.name.lower() for level in Level)
-        raise OrderError(Code.REFUSED, f"no log level {name!r}; there are: {known}")
-    operations.set_log_level(Level[name.upper()])
-    return {"level": name.lower()}
+    name = _text(arguments, "level").lower()
+    levels = {level.name.lower(): level for level in Level}
+    if name not in levels:
+        raise OrderError(Code.REFUSED, f"no log level {name!r}; there are: {', '.join(levels)}")
+    operations.set_log_level(levels[name])
+    return {"level": name}
 
 
 def _reload(operations: Operations, _: Mapping[str, Any]) -> Result:

@@ -61,6 +61,11 @@ def test_a_comment_may_hold_anything(write: Write, text: str) -> None:
     assert ["-l"] == expand_files([write(text)])
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_word(write: Write) -> None:
+    """Some editors put one before all text."""
+    assert ["-l"] == expand_files([write("\ufeff-l\n")])
+
+
 def test_a_quoted_number_sign_begins_no_comment(write: Write) -> None:
     """As in a shell."""
     assert ["-d", "#1 fault", "-l"] == expand_files([write("-d '#1 fault' -l")])

@@ -79,9 +79,10 @@ def test_log_level(running: Control, capture: Capture) -> None:
     """The level changes; an unknown one changes nothing."""
     assert {"level": "error"} == running.order("log-level", level="error")["result"]
     assert Level.ERROR is capture.log.level
-    reply = running.order("log-level", level="loud")
-    assert ("refused", Level.ERROR) == (reply["code"], capture.log.level)
-    assert "debug, info, warning, error" in reply["error"]
+    for level in ("loud", "\u0131nfo"):  # a dotless i, whose capital is I
+        reply = running.order("log-level", level=level)
+        assert ("refused", Level.ERROR) == (reply["code"], capture.log.level)
+        assert "debug, info, warning, error" in reply["error"]
 
 
 def test_reload(running: Control) -> None:
