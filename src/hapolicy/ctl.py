@@ -15,7 +15,7 @@ import re
 import shutil
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import hapolicy
 from hapolicy import asking, table
@@ -155,8 +155,13 @@ def _outcome(arguments: Sequence[str] | None) -> int:
 
 def _open_what_is_closed() -> None:
     """``>&-`` is as good as ``>/dev/null``, and leaves no number of an output to a socket."""
-    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stdout = sys.stdout or _nowhere()
+    sys.stderr = sys.stderr or _nowhere()
+
+
+def _nowhere() -> TextIO:
+    """Closed by nobody, and without a complaint about that."""
+    return open(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8", closefd=False)
 
 
 def _drop_what_cannot_be_written() -> None:
