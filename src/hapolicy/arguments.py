@@ -84,10 +84,9 @@ def settings_from(options: argparse.Namespace, *, stdin_is_client: bool) -> Sett
     defaults = Settings(services=services)
     listeners = tuple(options.listen or defaults.listeners)
     allow = tuple(options.allow or ())
-    if not stdio:
-        _refuse_ourselves(services, listeners)
     http_allow = tuple(options.http_allow or ())
     if not stdio:
+        _refuse_ourselves(services, listeners)
         _refuse_open("--listen", listeners, "--allow", allow)
         if options.http:
             _refuse_open("--http", [Listener(options.http)], "--http-allow", http_allow)

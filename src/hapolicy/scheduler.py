@@ -88,10 +88,7 @@ class _Tier(Generic[T]):
         up = [member for member in self._members if member.available]
         if len(up) < 2:
             return up
-        last = [member for member in up if member.stalled]
-        if len(last) == len(up):
-            last = []
-        sharing = [member for member in up if member not in last] if last else up
+        sharing = [member for member in up if not member.stalled] or up
         with self._lock:
             if sharing != self._sharing:
                 self._start_afresh(sharing)
@@ -100,7 +97,7 @@ class _Tier(Generic[T]):
                 credit[member] += self._weights[member]
             order = sorted(sharing, key=credit.__getitem__, reverse=True)
             credit[order[0]] -= self._total
-        return order + last
+        return order if len(order) == len(up) else order + [member for member in up if member not in sharing]
 
     def peek(self) -> T | None:
         """Whose turn is next, None when nobody is available."""
