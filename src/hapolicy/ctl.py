@@ -15,10 +15,10 @@ import re
 import shutil
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
 import hapolicy
-from hapolicy import asking, table
+from hapolicy import asking, outputs, table
 from hapolicy.address import Address, AddressError, TcpAddress, UnixAddress, parse_address, split_address
 from hapolicy.failure import ServiceFailure
 from hapolicy.logs import Level
@@ -121,7 +121,7 @@ def _add_query(commands: Any, names: object) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run hapolicyctl; returns the exit status."""
-    _open_what_is_closed()
+    outputs.open_what_is_closed()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
@@ -131,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = os.EX_OK
     except OSError as error:  # of an output: those of a conversation have names of their own
         status = _complain(f"done, but the output could not be written: {error.strerror}", os.EX_IOERR)
-    _drop_what_cannot_be_written()
+    outputs.drop_what_cannot_be_written()
     return status
 
 
@@ -151,26 +151,6 @@ def _outcome(arguments: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         return EX_INTERRUPTED
     return os.EX_OK
-
-
-def _open_what_is_closed() -> None:
-    """``>&-`` is as good as ``>/dev/null``, and leaves no number of an output to a socket."""
-    sys.stdout = sys.stdout or _nowhere()
-    sys.stderr = sys.stderr or _nowhere()
-
-
-def _nowhere() -> TextIO:
-    """Closed by nobody, and without a complaint about that."""
-    return open(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8", closefd=False)
-
-
-def _drop_what_cannot_be_written() -> None:
-    """The interpreter flushes once more when it ends, and would make it an exit status of its own."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 _STATUS_OF = {Code.UNAVAILABLE: os.EX_UNAVAILABLE, Code.BUSY: os.EX_UNAVAILABLE, Code.MALFORMED: os.EX_USAGE}
