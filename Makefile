@@ -11,7 +11,7 @@ help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.installed  ## start hapolicy on 127.0.0.1:10060 before two sample services
-	@exec $(BIN)/python -m hapolicy.demo
+	@exec $(BIN)/python examples/demo.py
 
 test: parts lint unit  ## set up and run everything
 
@@ -28,7 +28,7 @@ unit: $(VENV)/.tested  ## all tests, against the installed package
 
 hurry: $(VENV)/.tested  ## the tests with Python's own checks on, and threads that take turns every microsecond
 	PYTHONDEVMODE=1 PYTHONWARNINGS=error HAPOLICY_TEST_SWITCH_INTERVAL=0.000001 \
-	$(BIN)/python -m pytest tests/unit tests/property tests/process $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/core tests/config tests/log tests/net tests/proxy tests/admin tests/process $(PYTEST_ARGS)
 
 test-pythons: $(SOURCES)  ## the same tests under each other Python that is here: 3.12, 3.13
 	@PYTHONS="$(PYTHONS)" tests/with-pythons $(PYTEST_ARGS)

@@ -23,7 +23,7 @@ _HOME = "usr/lib/hapolicy"
 _PYTHONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
 
 # Program: the folder where Debian's users look for it, and the module whose main() it is.
-_PROGRAMS = {"hapolicy": ("usr/sbin", "hapolicy.cli"), "hapolicyctl": ("usr/bin", "hapolicy.ctl")}
+_PROGRAMS = {"hapolicy": ("usr/sbin", "hapolicy.cli"), "hapolicyctl": ("usr/bin", "hapolicy.admin.control.commands")}
 
 # -I: neither the caller's folder nor PYTHON* decide what is imported.
 _LAUNCHER = """\
@@ -35,7 +35,7 @@ from {module} import main
 sys.exit(main())
 """
 
-_UNITS = ("hapolicy.service", "hapolicy.socket", "hapolicy@.service", "hapolicy@.socket")
+_UNITS = ("hapolicy.core.service", "hapolicy.socket", "hapolicy@.service", "hapolicy@.socket")
 _ARGUMENTS = "hapolicy.args"
 _SYSUSERS = "hapolicy.sysusers"
 _COMPLETIONS = {
@@ -122,7 +122,7 @@ def _lay_control(tree: Path) -> None:
 
 
 def _completion(shell: str) -> str:
-    words = [sys.executable, "-m", "hapolicy.ctl", "--print-completion", shell]
+    words = [sys.executable, "-m", "hapolicy.admin.control.commands", "--print-completion", shell]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode or not done.stdout:
         raise BuildError(f"{' '.join(words)}: status {done.returncode}\n{done.stderr}")

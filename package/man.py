@@ -10,8 +10,8 @@ from bundle import HERE, BuildError, run, version
 
 # Page: the module whose parser() it describes, and its line in apropos(1).
 _PAGES = {
-    "hapolicy": ("hapolicy.options", "balancing and failover for Postfix policy services"),
-    "hapolicyctl": ("hapolicy.ctl", "see and change a running hapolicy"),
+    "hapolicy": ("hapolicy.config.options", "balancing and failover for Postfix policy services"),
+    "hapolicyctl": ("hapolicy.admin.control.commands", "see and change a running hapolicy"),
 }
 
 

@@ -11,7 +11,7 @@ def _main() -> int:
         from hapolicy.cli import main
 
         return main()
-    from hapolicy.ctl import main as main_ctl
+    from hapolicy.admin.control.commands import main as main_ctl
 
     return main_ctl()
 

@@ -9,7 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support import hypothesis_profile  # noqa: F401 - registers and loads it
 from tests.support.procs import Process
+
+pytest_plugins = ["tests.support.fixtures"]
 
 # A shell starts what is to run in the background with SIGINT ignored, and so would all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

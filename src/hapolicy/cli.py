@@ -7,13 +7,13 @@ import sys
 import syslog
 from collections.abc import Callable, Sequence
 
-from hapolicy.arguments import parse, settings_from
-from hapolicy.logs import EventLog
-from hapolicy.options import Asked, UsageError, printable
-from hapolicy.process import block_signals, raise_descriptor_limit, stay_on_processor, stdin_is_connected_socket
-from hapolicy.settings import Settings, SettingsError
-from hapolicy.sinks import IDENTIFIER, is_client, open_sink
-from hapolicy.wording import counted
+from hapolicy.config.loading import parse, settings_from
+from hapolicy.config.options import Asked, UsageError, printable
+from hapolicy.config.settings import Settings, SettingsError
+from hapolicy.core.text import counted
+from hapolicy.daemon.process import block_signals, raise_descriptor_limit, stay_on_processor, stdin_is_connected_socket
+from hapolicy.log.events import EventLog
+from hapolicy.log.sinks import IDENTIFIER, is_client, open_sink
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,11 +41,11 @@ def _run(settings: Settings, read_settings: Callable[[], Settings]) -> None:
     """Each way imports only what it runs: under spawn a client waits for that."""
     block_signals()
     if settings.stdio:
-        from hapolicy.stdio import serve_stdio
+        from hapolicy.daemon.stdio import serve_stdio
 
         serve_stdio(settings, _open_log(settings))
     else:
-        from hapolicy.daemon import Daemon
+        from hapolicy.daemon.daemon import Daemon
 
         raise_descriptor_limit()
         stay_on_processor(settings.cpu)
@@ -59,7 +59,7 @@ def _open_log(settings: Settings) -> EventLog:
 def _check_parts(settings: Settings) -> None:
     """Raise `SettingsError` where a start would, for want of a library."""
     if settings.http and not settings.stdio:
-        from hapolicy.web import load_exposition
+        from hapolicy.admin.http.server import load_exposition
 
         load_exposition()
 

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from hapolicy.operations import Status
-from hapolicy.web import WebServer
+from hapolicy.admin.http.server import WebServer
+from hapolicy.admin.operations import Status
 from tests.e2e.browser import Browser, contrast, luminance
+from tests.support.capture import Capture
 from tests.support.client import Load
 from tests.support.procs import wait_until
 from tests.support.sample import Sample
 from tests.support.statuses import SERVICE, status_with
 from tests.support.web import WebDaemon
-from tests.unit.capture import Capture
 
 HOSTILE = "\"'><img src=x onerror=\"window.hacked='yes'\"><script>window.hacked='yes'</script>{{7*7}}</script>"
 PHONE = (360, 740)

@@ -21,7 +21,7 @@ from tests.support.sample import Sample
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "config"
-SERVICES = ("hapolicy.service", "hapolicy@.service")
+SERVICES = ("hapolicy.core.service", "hapolicy@.service")
 UNITS = (*SERVICES, "hapolicy.socket", "hapolicy@.socket")
 EXPOSURE_MAX = 1.5
 
@@ -68,19 +68,19 @@ def test_the_services_expose_little(unit: str, tmp_path: Path) -> None:
 
 
 def test_the_template_is_the_service_for_each_name() -> None:
-    """hapolicy@.service differs from hapolicy.service in the names that tell instances apart, in nothing else."""
+    """hapolicy@.service differs from hapolicy.core.service in the names that tell instances apart, in nothing else."""
     for_one = [
         line.replace(" (%i)", "").replace("/%i.args", "/hapolicy.args").replace("hapolicy-%i", "hapolicy")
         for line in directives("hapolicy@.service")
     ]
-    assert directives("hapolicy.service") == for_one
+    assert directives("hapolicy.core.service") == for_one
 
 
 def test_the_manual_pages_are_whole(tmp_path: Path) -> None:
     """man(1) has no warning about them, and each long option of the programs has its place in them."""
     man = need("man", "man-db")
     subprocess.run([sys.executable, ROOT / "package" / "man.py", tmp_path], check=True, timeout=60)
-    for program, module in (("hapolicy", "hapolicy"), ("hapolicyctl", "hapolicy.ctl")):
+    for program, module in (("hapolicy", "hapolicy"), ("hapolicyctl", "hapolicy.admin.control.commands")):
         command = [man, "--warnings", "--encoding=UTF-8", "--local-file", str(tmp_path / f"{program}.8")]
         environment = {**os.environ, "MANWIDTH": "100", "LC_ALL": "C.UTF-8", "MAN_KEEP_FORMATTING": ""}
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
@@ -94,7 +94,9 @@ def test_the_manual_pages_are_whole(tmp_path: Path) -> None:
 
 def test_every_exit_status_of_hapolicyctl_is_told_wherever_they_are() -> None:
     """The same in its --help, in its manual page, and in the README."""
-    shown = subprocess.run([sys.executable, "-m", "hapolicy.ctl", "--help"], capture_output=True, text=True, check=True)
+    shown = subprocess.run(
+        [sys.executable, "-m", "hapolicy.admin.control.commands", "--help"], capture_output=True, text=True, check=True
+    )
     told = re.findall(r"(\d+)\s[a-zC]", shown.stdout.partition("Exit status: ")[2])
     page = (ROOT / "package" / "man" / "hapolicyctl.8.in").read_text()
     readme = (ROOT / "README.md").read_text().partition("| exit status | meaning |")[2].partition("\n\n")[0]

@@ -8,7 +8,8 @@ from __future__ import annotations
 import sys
 import threading
 
-from hapolicy import cli, daemon
+from hapolicy import cli
+from hapolicy.daemon import daemon
 
 
 class WedgedDaemon(daemon.Daemon):

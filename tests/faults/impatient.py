@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from hapolicy import cli, resolver
+from hapolicy import cli
+from hapolicy.net import resolver
 
 if __name__ == "__main__":
     resolver.FRESH_S = 0.2

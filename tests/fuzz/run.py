@@ -16,10 +16,10 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["hapolicy"]):
-    import hapolicy.arguments
-    import hapolicy.orders
-    import hapolicy.protocol
-    import hapolicy.service  # noqa: F401 - what is to be guided by
+    import hapolicy.admin.control.protocol
+    import hapolicy.config.loading
+    import hapolicy.core.protocol
+    import hapolicy.core.service  # noqa: F401 - what is to be guided by
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tests.fuzz.targets import TARGETS

@@ -13,10 +13,20 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from hapolicy.address import AddressError, parse_address, split_address
-from hapolicy.arguments import parse, settings_from
-from hapolicy.orders import Order, OrderError, error_line, line_of, order_of, request_of, result_line, result_of
-from hapolicy.protocol import (
+from hapolicy.admin.control.protocol import (
+    Order,
+    OrderError,
+    error_line,
+    line_of,
+    order_of,
+    request_of,
+    result_line,
+    result_of,
+)
+from hapolicy.config.loading import parse, settings_from
+from hapolicy.config.settings import SettingsError
+from hapolicy.core.address import AddressError, parse_address, split_address
+from hapolicy.core.protocol import (
     ANSWER_MAX_BYTES,
     REQUEST_MAX_BYTES,
     AnswerReader,
@@ -25,8 +35,7 @@ from hapolicy.protocol import (
     RequestReader,
     action_of,
 )
-from hapolicy.service import ServiceError, parse_service
-from hapolicy.settings import SettingsError
+from hapolicy.core.service import ServiceError, parse_service
 
 _FILE = Path(tempfile.gettempdir()) / f"hapolicy-fuzz-{id(object())}.args"
 

@@ -16,7 +16,7 @@ OK, REFUSED, USAGE, UNAVAILABLE, UNWRITTEN, NOT_ALLOWED, INTERRUPTED = 0, 1, 64,
 
 def hapolicyctl(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run it to its end."""
-    argv = [sys.executable, "-m", "hapolicy.ctl", *arguments]
+    argv = [sys.executable, "-m", "hapolicy.admin.control.commands", *arguments]
     return subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE_S, check=False, **options)
 
 

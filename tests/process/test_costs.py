@@ -23,13 +23,14 @@ from typing import Any
 
 import pytest
 
-from hapolicy.channel import SocketChannel
-from hapolicy.logs import EventLog, Level
-from hapolicy.pool import Pool
-from hapolicy.service import parse_service
-from hapolicy.session import Session
-from hapolicy.settings import Settings
-from hapolicy.sinks import NoSink
+from hapolicy.config.settings import Settings
+from hapolicy.core.events import Level
+from hapolicy.core.service import parse_service
+from hapolicy.log.events import EventLog
+from hapolicy.log.sinks import NoSink
+from hapolicy.proxy.channel import SocketChannel
+from hapolicy.proxy.pool import Pool
+from hapolicy.proxy.session import Session
 from tests.e2e.need import missing, need
 from tests.support.client import ANSWER_END, PolicyClient
 from tests.support.procs import PATIENCE_S, Process, wait_until

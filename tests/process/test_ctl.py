@@ -43,7 +43,7 @@ def test_the_entry_point() -> None:
     (entry,) = [
         entry for entry in importlib.metadata.distribution("hapolicy").entry_points if entry.name == "hapolicyctl"
     ]
-    assert "hapolicy.ctl:main" == entry.value
+    assert "hapolicy.admin.control.commands:main" == entry.value
 
 
 def test_help_and_version() -> None:
@@ -273,7 +273,9 @@ def test_the_socket_is_for_owner_and_group(samples: tuple[Sample, Sample], tmp_p
 
 def test_a_reader_that_has_seen_enough(daemon: Controlled) -> None:
     """`hapolicyctl status | head -1` leaves no traceback."""
-    command = f"{sys.executable} -m hapolicy.ctl --control {daemon.control} status --json | head -c 1"
+    command = (
+        f"{sys.executable} -m hapolicy.admin.control.commands --control {daemon.control} status --json | head -c 1"
+    )
     done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
     assert ("{", "") == (done.stdout, done.stderr)
 
@@ -283,7 +285,7 @@ def test_a_terminal_without_utf8(tmp_path: Path) -> None:
     with Sample("né") as sample, Controlled(tmp_path, "-s", sample.service()) as daemon:
         environment = os.environ | {"PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
         arguments = ["--control", daemon.control, "status", "--names"]
-        argv = [sys.executable, "-m", "hapolicy.ctl", *arguments]
+        argv = [sys.executable, "-m", "hapolicy.admin.control.commands", *arguments]
         done = subprocess.run(argv, capture_output=True, timeout=PATIENCE_S, check=True, env=environment)
         assert "né\n".encode("latin-1") == done.stdout
         environment["PYTHONIOENCODING"] = "ascii"

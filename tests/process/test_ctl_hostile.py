@@ -28,7 +28,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become 
 # All is imported before the privileges go: the interpreter may lie where a stranger cannot read.
 AS_ANOTHER = """
 import locale, os, sys
-from hapolicy import ctl
+from hapolicy.admin.control import commands as ctl
 uid, gid, groups, *arguments = sys.argv[1:]
 os.setgroups([int(group) for group in groups.split(",") if group])
 os.setgid(int(gid))

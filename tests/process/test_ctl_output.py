@@ -27,7 +27,7 @@ def daemon(tmp_path: Path) -> Iterator[Controlled]:
 
 def shell(daemon: Controlled, words: str) -> tuple[int, str, str]:
     """What a shell that redirects its output gets from hapolicyctl."""
-    command = f'exec "$0" -m hapolicy.ctl --control "$1" {words}'
+    command = f'exec "$0" -m hapolicy.admin.control.commands --control "$1" {words}'
     argv = ["sh", "-c", command, sys.executable, daemon.control]
     usual = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     done = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE_S, check=False, env=usual)

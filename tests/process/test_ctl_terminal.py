@@ -34,7 +34,7 @@ class Terminal:
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         usual = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS", "LINES")}
-        argv = [sys.executable, "-m", "hapolicy.ctl", *arguments]
+        argv = [sys.executable, "-m", "hapolicy.admin.control.commands", *arguments]
         environment = usual | {"TERM": "xterm"} | environment
         self.process = Process(argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
         os.close(theirs)
@@ -168,7 +168,10 @@ def test_watch_says_at_once_what_will_not_do(daemon: Controlled, tmp_path: Path)
 )
 def test_a_missing_extra_is_named(module: str, arguments: list[str]) -> None:
     """Without rich or shtab: one line that says what to install; all else works without them."""
-    script = f"import sys; sys.modules[{module!r}] = None; from hapolicy.ctl import main; sys.exit(main(sys.argv[1:]))"
+    script = (
+        f"import sys; sys.modules[{module!r}] = None; from hapolicy.admin.control.commands import main;"
+        " sys.exit(main(sys.argv[1:]))"
+    )
     argv = [sys.executable, "-c", script, *arguments]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert (USAGE, "", 1) == (done.returncode, done.stdout, len(done.stderr.splitlines()))
@@ -177,10 +180,17 @@ def test_a_missing_extra_is_named(module: str, arguments: list[str]) -> None:
 
 def test_it_starts_light() -> None:
     """Neither rich, shtab nor what the daemon needs is loaded to show a status."""
-    script = "import sys; import hapolicy.ctl; print(*sys.modules)"
+    script = "import sys; import hapolicy.admin.control.commands; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
-    assert set() == loaded & {"rich", "shtab", "structlog", "pybreaker", "hapolicy.daemon", "hapolicy.operations"}
+    assert set() == loaded & {
+        "rich",
+        "shtab",
+        "structlog",
+        "pybreaker",
+        "hapolicy.daemon.daemon",
+        "hapolicy.admin.operations",
+    }
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "tcsh"])

@@ -13,10 +13,12 @@ import pytest
 
 from tests.support.procs import PATIENCE_S, Process
 
+DEMO = "examples/demo.py"
+
 
 def start_demo(listen: str = "127.0.0.1:0") -> Process:
     """Start the demonstration, on a free port."""
-    return Process([sys.executable, "-m", "hapolicy.demo", "--listen", listen])
+    return Process([sys.executable, DEMO, "--listen", listen])
 
 
 def shell(command: str) -> str:

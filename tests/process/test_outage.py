@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from hapolicy.upstream import STALLED_AFTER_S
+from hapolicy.proxy.upstream import STALLED_AFTER_S
 from tests.support.client import Load, PolicyClient
 from tests.support.daemon import Daemon
 from tests.support.procs import SLACK_S, wait_until

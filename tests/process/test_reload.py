@@ -169,7 +169,8 @@ def test_what_takes_a_restart_is_told(configured: Configured, samples: list[Samp
 
 
 FAULTY_RELOAD = """
-from hapolicy import cli, daemon
+from hapolicy import cli
+from hapolicy.daemon import daemon
 
 class Faulty(daemon.Pool):
     def __init__(self, settings, log, former=None):

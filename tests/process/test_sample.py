@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.client import PolicyClient, refuses, request
 from tests.support.procs import PATIENCE_S, wait_until
-from tests.support.sample import Sample
+from tests.support.sample import PROGRAM, Sample
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def sample(shared: Sample) -> Iterator[Sample]:
 
 def tell(*words: str) -> subprocess.CompletedProcess[str]:
     """Give an order as a user does."""
-    argv = [sys.executable, "-m", "hapolicy.sample", "tell", *words]
+    argv = [sys.executable, PROGRAM, "tell", *words]
     return subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
 

@@ -8,8 +8,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from hapolicy.sample import tell
+from examples import policy_service
+from examples.policy_service import tell
 from tests.support.procs import Process
+
+PROGRAM = policy_service.__file__
 
 
 class Sample:
@@ -36,7 +39,7 @@ class Sample:
     def start(self) -> None:
         """Start it (again), on the address it had."""
         arguments = ["--name", self.name, "--listen", self.address, "--control", self.control, *self._extra]
-        self.process = Process([*self._prefix, sys.executable, "-m", "hapolicy.sample", *arguments])
+        self.process = Process([*self._prefix, sys.executable, PROGRAM, *arguments])
         try:
             ready = self.process.wait_for(lambda: self.process.events[:1], "a sample service's first line")[0]
         except BaseException:

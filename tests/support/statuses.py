@@ -6,9 +6,9 @@ import dataclasses
 from typing import Any
 
 import hapolicy
-from hapolicy.operations import Status
-from hapolicy.stats import BOUNDS_S
-from hapolicy.status import ServiceStatus
+from hapolicy.admin.operations import Status
+from hapolicy.admin.status import ServiceStatus
+from hapolicy.core.counters import BOUNDS_S
 
 SERVICE = ServiceStatus(
     name="GREY1",

@@ -1,0 +1,197 @@
+"""The control socket's side of the house: who may give orders, and the conversation with those who do.
+
+`orders` tells how a line looks, `commands` which orders there are. Root, the daemon's own user, and members of the
+group that the socket's file has get in (`peer`). A line that is no order gets an error, and the next one is read; one
+that is too long ends the conversation. Lines, conversations and silences are bounded, so whoever gets in can waste
+their own time only.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import socketserver
+import threading
+import time
+from typing import Any
+
+from hapolicy.admin.control.handlers import Result, command_of
+from hapolicy.admin.control.peer import Peer, group_of, may_order, peer_of
+from hapolicy.admin.control.protocol import ORDER_MAX_BYTES, Code, Order, OrderError, error_line, order_of, result_line
+from hapolicy.admin.operations import Operations
+from hapolicy.core.events import Level
+from hapolicy.log.events import VALUE_MAX_CHARACTERS, EventLog
+
+# A few operators, their scripts, and a --watch or two on every screen.
+CLIENTS_MAX = 16
+
+# For a whole order, counted from the last reply. hapolicyctl sends at once; a person with nc may think for a while.
+IDLE_MAX_S = 60.0
+
+# How long a reply may wait for its reader.
+_SEND_MAX_S = 10.0
+
+_RECEIVE_BYTES = 65_536
+
+# After accept() failed for want of descriptors: asking again at once would burn the processor.
+_ACCEPT_PAUSE_S = 0.1
+
+# How long shutdown() may go unnoticed.
+_POLL_S = 0.25
+
+
+class ControlServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
+    """Takes orders on one listening unix socket that somebody else has opened, each client on a thread of its own."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, listening: socket.socket, operations: Operations, log: EventLog) -> None:
+        socketserver.BaseServer.__init__(self, listening.getsockname(), _Conversation)
+        listening.setblocking(False)  # who was gone again before accept() must not block it
+        self.socket = listening
+        self.operations = operations
+        self.log = log
+        self._places = threading.BoundedSemaphore(CLIENTS_MAX)
+
+    def start(self) -> None:
+        """Begin to accept, on a thread of its own."""
+        threading.Thread(target=self.serve_forever, args=(_POLL_S,), name="control", daemon=True).start()
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept one client."""
+        try:
+            return self.socket.accept()
+        except OSError as error:
+            if not isinstance(error, BlockingIOError):
+                time.sleep(_ACCEPT_PAUSE_S)
+            raise
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Whether this client may give orders and there is room for it; who may not is told so."""
+        try:
+            peer = peer_of(request)
+        except OSError:
+            return False
+        try:
+            self._admit(peer)
+        except OrderError as error:
+            self.log.emit(Level.WARNING, "control.rejected", uid=peer.uid, pid=peer.pid, reason=str(error))
+            _tell_and_leave(request, error)
+            return False
+        return True
+
+    def _admit(self, peer: Peer) -> None:
+        """Give `peer` a place. Raises `OrderError`."""
+        if not may_order(peer, os.geteuid(), group_of(self.socket)):
+            text = f"uid {peer.uid} may not: only root, the daemon's user, and the group of the control socket"
+            raise OrderError(Code.DENIED, text)
+        if not self._places.acquire(blocking=False):
+            raise OrderError(Code.BUSY, f"{CLIENTS_MAX} others are connected, which is the limit")
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Start the client's thread."""
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no more threads
+            self._places.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve one client, on its thread."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def shutdown_request(self, request: Any) -> None:
+        """Part with a client."""
+        request.close()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A fault of ours: say it, go on."""
+        self.log.fault()
+
+
+class _Conversation(socketserver.BaseRequestHandler):
+    """One client: orders and replies, until it ends or is silent for too long."""
+
+    request: socket.socket
+    server: ControlServer
+
+    def handle(self) -> None:
+        """Reply to each line. Raises nothing that a client could cause."""
+        self._buffer = b""
+        try:
+            while (line := self._next_line()) is not None:
+                self._send(self._reply(line))
+        except OrderError as error:
+            _tell_and_leave(self.request, error)
+        except OSError:
+            pass  # gone, or it does not read
+
+    def _next_line(self) -> bytes | None:
+        """The next line, None when the client has ended or is silent. Raises `OrderError` where no line can follow."""
+        complete_by = time.monotonic() + IDLE_MAX_S
+        while b"\n" not in self._buffer:
+            if len(self._buffer) > ORDER_MAX_BYTES:
+                raise OrderError(Code.MALFORMED, f"longer than {ORDER_MAX_BYTES} bytes")
+            data = self._receive(complete_by - time.monotonic())
+            if data:
+                self._buffer += data
+            elif self._buffer:
+                raise OrderError(Code.MALFORMED, "cut off: a newline ends an order")
+            else:
+                return None
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line
+
+    def _receive(self, timeout_s: float) -> bytes:
+        if timeout_s <= 0:
+            return b""
+        self.request.settimeout(timeout_s)
+        try:
+            return self.request.recv(_RECEIVE_BYTES)
+        except TimeoutError:
+            return b""
+
+    def _send(self, reply: bytes) -> None:
+        self.request.settimeout(_SEND_MAX_S)
+        self.request.sendall(reply)
+
+    def _reply(self, line: bytes) -> bytes:
+        try:
+            return result_line(self._carry_out(order_of(line)))
+        except OrderError as error:
+            return error_line(error)
+        except Exception:  # noqa: BLE001 - the outermost guard
+            self.server.handle_error(self.request, None)
+            return error_line(OrderError(Code.INTERNAL, "a fault of the daemon's; its log tells more"))
+
+    def _carry_out(self, order: Order) -> Result:
+        command = command_of(order)
+        if not command.changes:
+            return command.carry_out(self.server.operations, order.arguments)
+        peer, log = peer_of(self.request), self.server.log
+        words = " ".join(map(str, [order.command, *order.arguments.values()]))
+        given = {"command": _shortened(words), "uid": peer.uid, "pid": peer.pid}
+        log.emit(Level.INFO, "control.ordered", **given)
+        try:
+            return command.carry_out(self.server.operations, order.arguments)
+        except OrderError as error:
+            log.emit(Level.WARNING, "control.refused", **given, reason=_shortened(str(error)))
+            raise
+
+
+def _shortened(text: str) -> str:
+    """What the log would keep of it: an order may be far longer, and thousands may wait for a log that is stalled."""
+    return text[:VALUE_MAX_CHARACTERS]
+
+
+def _tell_and_leave(request: socket.socket, error: OrderError) -> None:
+    """A last word, which must not hold up anyone."""
+    try:
+        request.setblocking(False)
+        request.send(error_line(error))
+    except OSError:
+        pass

@@ -1,0 +1,1 @@
+"""From argv to `Settings`: options, loading, cross-checks. Imports core."""

@@ -1,0 +1,1 @@
+"""I/O without policy: listeners, connections, name resolution."""

@@ -1,0 +1,1 @@
+"""The data path: accept, read a request, ask the services, answer."""

@@ -1,0 +1,172 @@
+"""Options: what each takes, what it refuses, and that the complaint helps."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+
+import pytest
+
+from hapolicy.cli import main
+from hapolicy.config.examples import EXAMPLES, OTHER_KINDS
+from hapolicy.config.loading import parse, settings_from
+from hapolicy.config.options import UsageError, printable
+from hapolicy.config.settings import Listener, LogSink, Settings
+from hapolicy.core.address import TcpAddress, UnixAddress
+from hapolicy.core.breaker import HealthSettings, Probe
+from hapolicy.core.events import Level
+
+SERVICE = ["-s", "A=h:25"]
+
+GOOD: list[tuple[list[str], dict[str, object]]] = [
+    ([], {}),
+    (["-d", "DEFER_IF_PERMIT try later"], {"default_action": "DEFER_IF_PERMIT try later"}),
+    (["--default", " OK né "], {"default_action": "OK né"}),
+    (["-l"], {"log_requests": True}),
+    (["--logging"], {"log_requests": True}),
+    (["-v"], {"log_requests": True, "log_level": Level.DEBUG}),
+    (["-L"], {"log_sink": LogSink.STDOUT}),
+    (["--log", "journal"], {"log_sink": LogSink.JOURNAL}),
+    (["--log", "syslog"], {"log_sink": LogSink.SYSLOG}),
+    (["--log", "stderr"], {"log_sink": LogSink.STDERR}),
+    (["--listen", "127.0.0.1:0"], {"listeners": (Listener(TcpAddress("127.0.0.1", 0)),)}),
+    (["--listen", "localhost:25"], {"listeners": (Listener(TcpAddress("localhost", 25)),)}),
+    (
+        ["--listen", "[::1]:25", "--listen", "unix:/run/p:660"],
+        {"listeners": (Listener(TcpAddress("::1", 25)), Listener(UnixAddress("/run/p"), 0o660))},
+    ),
+    (["--listen", "unix:/run/p:0600"], {"listeners": (Listener(UnixAddress("/run/p"), 0o600),)}),
+    (["--listen", "unix:/run/p"], {"listeners": (Listener(UnixAddress("/run/p"), 0o666),)}),
+    (
+        ["--listen", "*:25", "--allow", "10.0.0.0/8", "--allow", "2001:db8::/32"],
+        {
+            "listeners": (Listener(TcpAddress("", 25)),),
+            "allow": (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("2001:db8::/32")),
+        },
+    ),
+    (["--stdio"], {"stdio": True}),
+    (["--fail-max", "1"], {"health": HealthSettings(fail_max=1)}),
+    (["--cooldown", "0.5"], {"health": HealthSettings(cooldown_s=0.5)}),
+    (["--cooldown", "600"], {"health": HealthSettings(cooldown_s=600, cooldown_max_s=600)}),
+    (["--cooldown-max", "60"], {"health": HealthSettings(cooldown_max_s=60)}),
+    (["--probe", "tcp"], {"health": HealthSettings(probe=Probe.TCP)}),
+    (["--probe", "off"], {"health": HealthSettings(probe=Probe.OFF)}),
+    (["--connect-timeout", ".5"], {"connect_timeout_s": 0.5}),
+    (["--deadline", "95"], {"deadline_s": 95.0}),
+    (["--max-clients", "5"], {"max_clients": 5}),
+    (["--drain", "0"], {"drain_s": 0.0}),
+]
+BAD: list[tuple[list[str], str, str]] = [  # arguments, value, what is wrong with it
+    (["-s", "B"], "-s/--service: B", "no NAME= before the address"),
+    (["-s", "B=h:25:x"], "-s/--service: B=h:25:x", "prio 'x' is not a whole number"),
+    (["-s", "B=h:25::0"], "-s/--service: B=h:25::0", "weight is 0"),
+    (["-d", ""], "-d/--default: empty: ", "without an action, Postfix would answer 451"),
+    (["-d", "  "], "-d/--default: empty: ", "without an action, Postfix would answer 451"),
+    (["-d", "a\nb"], "-d/--default: 'a\\nb'", "control character"),
+    (["-d", "a\x1b[2J"], "-d/--default: 'a\\x1b[2J'", "control character"),
+    (["--allow", "10.0.0.1/8"], "--allow: 10.0.0.1/8", "has host bits set"),
+    (["--allow", "here"], "--allow: here", "not a network"),
+    (["--allow", "::ffff:10.0.0.0/104"], "--allow: ::ffff:10.0.0.0/104", "write 10.0.0.0/8;"),
+    (["--allow", "::ffff:10.0.0.1"], "--allow: ::ffff:10.0.0.1", "write 10.0.0.1/32;"),
+    (["--http-allow", "::ffff:0:0/96"], "--http-allow: ::ffff:0:0/96", "write 0.0.0.0/0;"),
+    (["--fail-max", "0"], "--fail-max: 0", "not a whole number from 1"),
+    (["--fail-max", "1.5"], "--fail-max: 1.5", "not a whole number from 1"),
+    (["--fail-max", "1000001"], "--fail-max: 1000001", "not a whole number from 1"),
+    (["--max-clients", "-1"], "--max-clients: -1", "not a whole number from 1"),
+    (["--cooldown", "0"], "--cooldown: 0", "must be above 0 seconds"),
+    (["--cooldown-max", "x"], "--cooldown-max: x", "not a number of seconds"),
+    (["--connect-timeout", "1e3"], "--connect-timeout: 1e3", "not a number of seconds"),
+    (["--deadline", "inf"], "--deadline: inf", "not a number of seconds"),
+    (["--deadline", "0.0"], "--deadline: 0.0", "must be above 0 seconds"),
+    (["--drain", "nan"], "--drain: nan", "not a number of seconds"),
+    (["--probe", "ping"], "--probe: ", "invalid choice: 'ping'"),
+    (["--log", "file"], "--log: ", "invalid choice: 'file'"),
+]
+
+
+def settings(*arguments: str) -> Settings:
+    """What a command line means."""
+    return settings_from(parse([*SERVICE, *arguments]), stdin_is_client=False)
+
+
+@pytest.mark.parametrize(("arguments", "changes"), GOOD, ids=[" ".join(arguments) for arguments, _ in GOOD])
+def test_good(arguments: list[str], changes: dict[str, object]) -> None:
+    """An option changes its setting and no other one; what is not given has its default."""
+    found = settings(*arguments)
+    defaults = vars(Settings(services=found.services))
+    assert {**defaults, **changes} == vars(found)
+
+
+@pytest.mark.parametrize(("arguments", "value", "reason"), BAD, ids=[" ".join(case[0]) for case in BAD])
+def test_bad(arguments: list[str], value: str, reason: str) -> None:
+    """A complaint is one printable line: the option, its value, the reason, an example of a right one."""
+    with pytest.raises(UsageError) as caught:
+        parse([*SERVICE, *arguments])
+    text = str(caught.value)
+    assert text.startswith(value)
+    assert reason in text
+    assert text.isprintable()
+    option = value.partition(":")[0]
+    assert text.endswith(f"; right is for example {EXAMPLES[option]}")
+
+
+@pytest.mark.parametrize("example", [*EXAMPLES.values(), *OTHER_KINDS.values()])
+def test_examples_are_right(example: str) -> None:
+    """What is shown as right is taken."""
+    if not example.startswith("@"):
+        assert isinstance(parse(example.split()), argparse.Namespace)
+
+
+@pytest.mark.parametrize("arguments", [["--nonsense"], ["stray"], ["-x", "1"], ["--co", "5"]])
+def test_unknown_arguments(arguments: list[str]) -> None:
+    """What is no option, or may be several, is a usage error that names it."""
+    with pytest.raises(UsageError, match=arguments[0]):
+        parse([*SERVICE, *arguments])
+
+
+def test_unknown_arguments_cannot_write_to_the_terminal() -> None:
+    """An unknown argument is shown printable."""
+    with pytest.raises(UsageError) as caught:
+        parse([*SERVICE, "\x1b[2J"])
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("count", ["000000001000000000", "000000001" + "0" * 5000])
+def test_zeros_before_a_count_do_not_hide_it(count: str) -> None:
+    """A count beyond its limit is refused, however many zeros are before it."""
+    with pytest.raises(UsageError, match="not a whole number from 1 to 1000000"):
+        parse([*SERVICE, "--max-clients", count])
+
+
+@pytest.mark.parametrize("option", ["-s", "-d", "--listen", "--fail-max"])
+def test_a_value_is_missing(option: str) -> None:
+    """An option without its value is a usage error with an example."""
+    with pytest.raises(UsageError, match=r"expected one argument; right is for example"):
+        parse([*SERVICE, option])
+
+
+def test_a_service_that_is_no_text() -> None:
+    """Bytes that are no UTF-8 (PEP 383) are refused in the words of the daemon, not of the parser."""
+    with pytest.raises(UsageError) as caught:
+        parse(["-s", "A=unix:/\udcff"])
+    assert "_service" not in str(caught.value)
+
+
+def test_version_and_help_come_before_all_else(capsys: pytest.CaptureFixture[str]) -> None:
+    """--version and --help, be it in short or with other flags, print and end with 0, without any service."""
+    options = {
+        "--version": "hapolicy 2.",
+        "--vers": "hapolicy 2.",
+        "--help": "--cooldown-max SECONDS",
+        "-lh": "usage: ",
+    }
+    for option, expected in options.items():
+        assert 0 == main([option, "--nonsense"])
+        out, err = capsys.readouterr()
+        assert (True, "") == (expected in out, err)
+
+
+def test_printable() -> None:
+    """What is printable is shown as it is, else escaped; a space at an end is made visible."""
+    shown = {"plain né": "plain né", "\x1b": "'\\x1b'", "\udcff": "'\\udcff'", " a b": "' a b'"}
+    assert shown == {text: printable(text) for text in shown}

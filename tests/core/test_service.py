@@ -1,0 +1,108 @@
+"""Service definitions: every field, its default, and what is wrong with a bad one."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+
+from hapolicy.core.address import TcpAddress, UnixAddress
+from hapolicy.core.service import Service, ServiceError, parse_service
+
+HOST = TcpAddress("h", 25)
+ONE = Fraction(1)
+
+GOOD = {
+    "A=h:25": Service("A", HOST, 10, ONE, 30.0),
+    "A=h:25:": Service("A", HOST, 10, ONE, 30.0),
+    "A=h:25::::"[:-1]: Service("A", HOST, 10, ONE, 30.0),
+    "A=h:25:9": Service("A", HOST, 9, ONE, 30.0),
+    "A=h:25:0": Service("A", HOST, 0, ONE, 30.0),
+    "A=h:25:-5": Service("A", HOST, -5, ONE, 30.0),
+    "A=h:25:+5": Service("A", HOST, 5, ONE, 30.0),
+    "A=h:25::2": Service("A", HOST, 10, Fraction(2), 30.0),
+    "A=h:25::0.5": Service("A", HOST, 10, Fraction(1, 2), 30.0),
+    "A=h:25::.125": Service("A", HOST, 10, Fraction(1, 8), 30.0),
+    "A=h:25::2.": Service("A", HOST, 10, Fraction(2), 30.0),
+    "A=h:25::0.001": Service("A", HOST, 10, Fraction(1, 1000), 30.0),
+    "A=h:25:::7.5": Service("A", HOST, 10, ONE, 7.5),
+    "A=h:25:9:2:7": Service("A", HOST, 9, Fraction(2), 7.0),
+    "A=[::1]:25:9:2:7": Service("A", TcpAddress("::1", 25), 9, Fraction(2), 7.0),
+    "A=127.0.0.1:25:9": Service("A", TcpAddress("127.0.0.1", 25), 9, ONE, 30.0),
+    "A=db:25::2:7": Service("A", TcpAddress("db", 25), 10, Fraction(2), 7.0),
+    "A=unix:/run/p": Service("A", UnixAddress("/run/p"), 10, ONE, 30.0),
+    "A=unix:/run/p::2:7": Service("A", UnixAddress("/run/p"), 10, Fraction(2), 7.0),
+    "GREY-1.a/b:c@d=h:25": Service("GREY-1.a/b:c@d", HOST, 10, ONE, 30.0),
+    "né=h:25": Service("né", HOST, 10, ONE, 30.0),
+    "x" * 64 + "=h:25": Service("x" * 64, HOST, 10, ONE, 30.0),
+}
+BAD = {
+    "": "no NAME= before the address",
+    "A": "no NAME= before the address",
+    "h:25": "no NAME= before the address",
+    "=h:25": "no name before '='",
+    "A=": "no host and no port",
+    "A=25": "no host before the port",
+    "A=h": "no port after 'h'",
+    "A=:25": "no host before the port",
+    "A==h:25": "'=h' is no IPv4 address, [IPv6] address or host name",
+    "A=h:0": "port 0 is not between 1 and 65535",
+    "A=h:65536": "port 65536 is not between 1 and 65535",
+    "A=h:x": "port 'x' is not a number",
+    "A=::1:25": "an IPv6 address needs brackets around it",
+    "A=unix:p": "socket path 'p' does not begin with '/'",
+    "A=h:25:x": "prio 'x' is not a whole number",
+    "A=h:25:1.5": "prio '1.5' is not a whole number",
+    "A=h:25: 1": "prio ' 1' is not a whole number",
+    "A=h:25:1234567890": "prio '1234567890' is not a whole number",
+    "A=h:25::x": "weight 'x' is not a number from 0.001 to 999999.999",
+    "A=h:25::-1": "weight '-1' is not a number from 0.001 to 999999.999",
+    "A=h:25::1e3": "weight '1e3' is not a number from 0.001 to 999999.999",
+    "A=h:25::.": "weight '.' is not a number from 0.001 to 999999.999",
+    "A=h:25::0.0001": "weight '0.0001' is not a number from 0.001 to 999999.999",
+    "A=h:25::1000000": "weight '1000000' is not a number from 0.001 to 999999.999",
+    "A=h:25::nan": "weight 'nan' is not a number from 0.001 to 999999.999",
+    "A=h:25::inf": "weight 'inf' is not a number from 0.001 to 999999.999",
+    "A=h:25::1/2": "weight '1/2' is not a number from 0.001 to 999999.999",
+    "A=h:25::٢": "weight '٢' is not a number from 0.001 to 999999.999",
+    "A=h:25::0": "weight is 0, it must be above 0",
+    "A=h:25::0.000": "weight is 0, it must be above 0",
+    "A=h:25:::0": "timeout is 0, it must be above 0",
+    "A=h:25:::x": "timeout 'x' is not a number from 0.001 to 999999.999",
+    "A=h:25:1:1:1:x": "too many fields: 'x' comes after the timeout",
+    "A=h:25:::::": "too many fields: ':' comes after the timeout",
+    "A B=h:25": "name 'A B' is not 1 to 64 printable characters, no spaces",
+    "A\n=h:25": "name 'A\\n' is not 1 to 64 printable characters, no spaces",
+    "\x1b[2J=h:25": "name '\\x1b[2J' is not 1 to 64 printable characters, no spaces",
+    "x" * 65 + "=h:25": f"name '{'x' * 65}' is not 1 to 64 printable characters, no spaces",
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), GOOD.items())
+def test_good(text: str, expected: Service) -> None:
+    """A good definition is understood, empty fields as their defaults."""
+    assert expected == parse_service(text)
+
+
+@pytest.mark.parametrize(("text", "reason"), BAD.items())
+def test_bad(text: str, reason: str) -> None:
+    """A bad one is refused in words that name the field and its value."""
+    with pytest.raises(ServiceError) as caught:
+        parse_service(text)
+    assert reason == str(caught.value)
+
+
+@pytest.mark.parametrize("text", [*GOOD, "A=h:25::1234.567", "A=h:25::999999.999:", "A=h:25:::86400.125"])
+def test_written_and_read_again(text: str) -> None:
+    """A service is written so that it is read as the same."""
+    service = parse_service(text)
+    assert service == parse_service(str(service))
+
+
+def test_a_zone_that_is_no_interface_name() -> None:
+    """The zone of an IPv6 address is no way around what a host name may hold."""
+    for zone in ("eth0", "eth0.100", "a" * 15):
+        assert TcpAddress(f"fe80::1%{zone}", 25) == parse_service(f"A=[fe80::1%{zone}]:25").address
+    for zone in ("\x1b[2J", "a..b", ".a", "a.", "a" * 16, "a.b" * 6):
+        with pytest.raises(ServiceError):
+            parse_service(f"A=[fe80::1%{zone}]:25")

@@ -1,1 +1,0 @@
-"""What must hold for any input, tried on many (hypothesis)."""

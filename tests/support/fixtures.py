@@ -1,0 +1,74 @@
+"""What rooms need: a log that the test can read, pools that leave no link behind, a control server."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hapolicy.admin.control import server as control
+from hapolicy.config.settings import Settings
+from hapolicy.core.service import parse_service
+from hapolicy.log.events import EventLog
+from hapolicy.proxy.pool import Pool
+from hapolicy.proxy.upstream import Upstream
+from tests.admin.controlled import Control
+from tests.support.capture import Capture
+from tests.support.procs import wait_until
+from tests.support.recorder import Recorder
+
+MakePool = Callable[..., Pool]
+MakeUpstream = Callable[..., Upstream]
+
+
+@pytest.fixture
+def capture() -> Iterator[Capture]:
+    """A log and what came out of it."""
+    capture = Capture()
+    yield capture
+    capture.close()
+
+
+@pytest.fixture
+def log(capture: Capture) -> EventLog:
+    """The log of `capture`."""
+    return capture.log
+
+
+@pytest.fixture
+def make_pool(log: EventLog) -> Iterator[MakePool]:
+    """Makes pools from -s definitions and `Settings`; they are stopped at the end."""
+    made: list[Pool] = []
+
+    def make(*definitions: str, **settings: Any) -> Pool:
+        services = tuple(parse_service(definition) for definition in definitions)
+        made.append(Pool(Settings(services=services, **settings), log))
+        return made[-1]
+
+    yield make
+    for pool in made:
+        pool.stop()
+
+
+@pytest.fixture
+def make_upstream(make_pool: MakePool) -> MakeUpstream:
+    """Makes the upstream of one -s definition."""
+
+    def make(definition: str, **settings: Any) -> Upstream:
+        return make_pool(definition, **settings).upstreams[0]
+
+    return make
+
+
+@pytest.fixture
+def running(tmp_path: Path, capture: Capture, monkeypatch: pytest.MonkeyPatch) -> Iterator[Control]:
+    """A control server that is ended with all its threads."""
+    monkeypatch.setattr(control, "_POLL_S", 0.02)
+    with Recorder() as recorder:
+        running = Control(tmp_path / "sock", capture, recorder.address)
+        yield running
+        running.close()
+    wait_until(lambda: "control" not in {thread.name for thread in threading.enumerate()}, "the accept thread's end")
