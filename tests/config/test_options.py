@@ -13,8 +13,8 @@ from hapolicy.config.loading import parse, settings_from
 from hapolicy.config.options import UsageError, printable
 from hapolicy.config.settings import Listener, LogSink, Settings
 from hapolicy.core.address import TcpAddress, UnixAddress
-from hapolicy.core.breaker import HealthSettings, Probe
 from hapolicy.core.events import Level
+from hapolicy.core.rules import HealthRules, Probe
 
 SERVICE = ["-s", "A=h:25"]
 
@@ -45,12 +45,12 @@ GOOD: list[tuple[list[str], dict[str, object]]] = [
         },
     ),
     (["--stdio"], {"stdio": True}),
-    (["--fail-max", "1"], {"health": HealthSettings(fail_max=1)}),
-    (["--cooldown", "0.5"], {"health": HealthSettings(cooldown_s=0.5)}),
-    (["--cooldown", "600"], {"health": HealthSettings(cooldown_s=600, cooldown_max_s=600)}),
-    (["--cooldown-max", "60"], {"health": HealthSettings(cooldown_max_s=60)}),
-    (["--probe", "tcp"], {"health": HealthSettings(probe=Probe.TCP)}),
-    (["--probe", "off"], {"health": HealthSettings(probe=Probe.OFF)}),
+    (["--fail-max", "1"], {"health": HealthRules(fail_max=1)}),
+    (["--cooldown", "0.5"], {"health": HealthRules(cooldown_s=0.5)}),
+    (["--cooldown", "600"], {"health": HealthRules(cooldown_s=600, cooldown_max_s=600)}),
+    (["--cooldown-max", "60"], {"health": HealthRules(cooldown_max_s=60)}),
+    (["--probe", "tcp"], {"health": HealthRules(probe=Probe.TCP)}),
+    (["--probe", "off"], {"health": HealthRules(probe=Probe.OFF)}),
     (["--connect-timeout", ".5"], {"connect_timeout_s": 0.5}),
     (["--deadline", "95"], {"deadline_s": 95.0}),
     (["--max-clients", "5"], {"max_clients": 5}),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from hapolicy.core.breaker import HealthSettings, Probe, State, Trial
+from hapolicy.core.breaker import State, Trial
 from hapolicy.core.events import Event, Level
 from hapolicy.core.failures import FailureKind
+from hapolicy.core.rules import HealthRules, Probe
 from tests.proxy.patient import NOTHING, PROBING, UP, Patient
 
 CHARGED = [kind for kind in FailureKind if kind is not FailureKind.LOCAL]
@@ -181,10 +182,10 @@ def test_other_settings_while_it_runs() -> None:
     """A reload changes what comes next: how many failures, which cooldown, who is the trial."""
     patient = Patient(fail_max=5)
     patient.fail(2)
-    patient.gate.configure(HealthSettings(fail_max=3, cooldown_s=10, cooldown_max_s=10, probe=Probe.OFF))
+    patient.gate.configure(HealthRules(fail_max=3, cooldown_s=10, cooldown_max_s=10, probe=Probe.OFF))
     assert 10.0 == patient.fail()[0].fields["cooldown_s"]
     patient.wait(10)
     assert (State.DOWN, True, 0.0) == patient.shown()
-    patient.gate.configure(HealthSettings(fail_max=3, cooldown_s=10, cooldown_max_s=10))
+    patient.gate.configure(HealthRules(fail_max=3, cooldown_s=10, cooldown_max_s=10))
     assert (State.DOWN, False, 0.0) == patient.shown()
     assert "service.up" == patient.trial_succeeds()[0].name

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from hapolicy.core.breaker import Permit, Probe, State, Trial
+from hapolicy.core.breaker import Permit, State, Trial
 from hapolicy.core.events import Event
 from hapolicy.core.failures import FailureKind
+from hapolicy.core.rules import Probe
 from tests.proxy.patient import NOTHING, PROBING, UP, Patient
 from tests.proxy.racing import fast_switching, race
 

@@ -6,9 +6,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from hapolicy.core.breaker import Gate, HealthSettings, Permit, Probe, State, Trial
+from hapolicy.core.breaker import Gate, Permit, State, Trial
 from hapolicy.core.events import Event
 from hapolicy.core.failures import FailureKind
+from hapolicy.core.rules import HealthRules, Probe
 
 CHARGED = [kind for kind in FailureKind if kind.charges_service]
 COOLDOWN_S, COOLDOWN_MAX_S = 10.0, 100.0
@@ -22,7 +23,7 @@ class GateMachine(RuleBasedStateMachine):
         """A gate, and the model: an era is the time between two changes of state."""
         self.now, self.chance = 0.0, 0.5
         self.fail_max, self.probe = fail_max, probe
-        health = HealthSettings(fail_max, COOLDOWN_S, COOLDOWN_MAX_S, probe)
+        health = HealthRules(fail_max, COOLDOWN_S, COOLDOWN_MAX_S, probe)
         self.gate = Gate(health, now=lambda: self.now, rng=lambda: self.chance)
         self.state, self.era, self.failures, self.failed_trials = State.UP, 0, 0, 0
         self.went_down_at = 0.0

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from hapolicy.core.breaker import Gate, HealthSettings, Permit, Probe, State, Trial
+from hapolicy.core.breaker import Gate, Permit, State, Trial
 from hapolicy.core.events import Event
 from hapolicy.core.failures import FailureKind
+from hapolicy.core.rules import HealthRules, Probe
 
 NOTHING: tuple[Event, ...] = ()
 UP = (State.UP, True, None)
@@ -17,7 +18,7 @@ class Patient:
     def __init__(self, probe: Probe = Probe.QUERY, fail_max: int = 3, chance: float = 0.5) -> None:
         self.time = 1000.0
         self.chance = chance
-        settings = HealthSettings(fail_max, cooldown_s=30, cooldown_max_s=300, probe=probe)
+        settings = HealthRules(fail_max, cooldown_s=30, cooldown_max_s=300, probe=probe)
         self.gate = Gate(settings, now=lambda: self.time, rng=lambda: self.chance)
 
     def wait(self, seconds: float) -> None:

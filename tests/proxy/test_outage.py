@@ -9,8 +9,8 @@ import pytest
 
 from hapolicy.admin.operations import Operations
 from hapolicy.config.settings import Settings
-from hapolicy.core.breaker import HealthSettings, Probe
 from hapolicy.core.protocol import Request
+from hapolicy.core.rules import HealthRules, Probe
 from hapolicy.core.service import parse_service
 from hapolicy.proxy.pool import Pool
 from hapolicy.proxy.relay import Affinity
@@ -22,7 +22,7 @@ from tests.support.procs import wait_until
 
 # Less than what the recovery thread sleeps when nothing wakes it.
 SOON_S = 5.0
-SLOW = HealthSettings(fail_max=1, cooldown_s=60)
+SLOW = HealthRules(fail_max=1, cooldown_s=60)
 
 
 def ask(pool: Pool) -> bytes:
@@ -71,7 +71,7 @@ def test_the_last_service_fails_and_recovers(make_pool: MakePool, capture: Captu
     """A live request finds out the one, a probe the other."""
     address = refusing()
     host, _, port = address.rpartition(":")
-    health = HealthSettings(fail_max=1, cooldown_s=0.2, cooldown_max_s=0.2)
+    health = HealthRules(fail_max=1, cooldown_s=0.2, cooldown_max_s=0.2)
     pool = make_pool(f"A={address}", health=health)
     pool.watch()
     ask(pool)
@@ -100,7 +100,7 @@ def test_without_probes_the_outage_ends_with_an_answer(make_pool: MakePool, capt
     """A cooldown that is over ends nothing: the next request is only a trial, and may fail."""
     address = refusing()
     host, _, port = address.rpartition(":")
-    health = HealthSettings(fail_max=1, cooldown_s=0.05, cooldown_max_s=0.05, probe=Probe.OFF)
+    health = HealthRules(fail_max=1, cooldown_s=0.05, cooldown_max_s=0.05, probe=Probe.OFF)
     pool = make_pool(f"A={address}", health=health)
     pool.watch()
     ask(pool)

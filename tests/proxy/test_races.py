@@ -18,10 +18,11 @@ from typing import Any
 import pytest
 
 from hapolicy.core.address import TcpAddress
-from hapolicy.core.breaker import Gate, HealthSettings, Trial
+from hapolicy.core.breaker import Gate, Trial
 from hapolicy.core.counters import Tally
 from hapolicy.core.events import Fields, Level
 from hapolicy.core.failures import FailureKind, ServiceFailure
+from hapolicy.core.rules import HealthRules
 from hapolicy.core.scheduler import Scheduler
 from hapolicy.log.events import QUEUE_MAX_EVENTS, EventLog
 from hapolicy.net.resolver import Resolver
@@ -48,7 +49,7 @@ def test_gate_one_trial() -> None:
 
     def holds(locked: bool) -> bool:
         clock = Clock()
-        gate = Gate(HealthSettings(fail_max=1, cooldown_s=1), now=clock)
+        gate = Gate(HealthRules(fail_max=1, cooldown_s=1), now=clock)
         if not locked:
             gate._lock = NoLock()  # type: ignore[assignment]
         permit = gate.admit()
@@ -66,7 +67,7 @@ def test_gate_down_once() -> None:
     """Gate._lock: a service goes down once, however many failures are reported at once."""
 
     def holds(locked: bool) -> bool:
-        gate = Gate(HealthSettings(fail_max=4), now=Clock())
+        gate = Gate(HealthRules(fail_max=4), now=Clock())
         if not locked:
             gate._lock = NoLock()  # type: ignore[assignment]
         permit = gate.admit()

@@ -7,8 +7,9 @@ import time
 
 import pytest
 
-from hapolicy.core.breaker import HealthSettings, Probe, State
+from hapolicy.core.breaker import State
 from hapolicy.core.protocol import AnswerReader, Request
+from hapolicy.core.rules import HealthRules, Probe
 from hapolicy.proxy.pool import Pool
 from hapolicy.proxy.relay import Affinity
 from tests.proxy.scripted import Peer, Scripted, hang, refusing, well
@@ -20,9 +21,9 @@ COOLDOWN_S = 0.1
 LIVE = Request(b"request=smtpd_access_policy\ninstance=live\n\n")
 
 
-def health(probe: Probe = Probe.QUERY, cooldown_s: float = COOLDOWN_S) -> HealthSettings:
+def health(probe: Probe = Probe.QUERY, cooldown_s: float = COOLDOWN_S) -> HealthRules:
     """Down at the first failure, and soon tried."""
-    return HealthSettings(fail_max=1, cooldown_s=cooldown_s, cooldown_max_s=4 * cooldown_s, probe=probe)
+    return HealthRules(fail_max=1, cooldown_s=cooldown_s, cooldown_max_s=4 * cooldown_s, probe=probe)
 
 
 def ask(pool: Pool) -> bytes:

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from hapolicy.core.breaker import HealthSettings, Probe
 from hapolicy.core.failures import FailureKind
 from hapolicy.core.protocol import Request
+from hapolicy.core.rules import HealthRules, Probe
 from hapolicy.proxy.pool import Pool
 from hapolicy.proxy.relay import Affinity
 from hapolicy.proxy.upstream import Upstream
@@ -70,7 +70,7 @@ def test_failover(make_pool: MakePool, capture: Capture, script: Script, kind: s
     """Whatever fails, the next one answers: first in the same tier, then in the next one."""
     with Scripted(script) as a, Scripted(script) as b, Scripted(well("c")) as c:
         pool = make_pool(
-            f"A={a.address}:1::0.2", f"B={b.address}:1::0.2", f"C={c.address}:2", health=HealthSettings(fail_max=1)
+            f"A={a.address}:1::0.2", f"B={b.address}:1::0.2", f"C={c.address}:2", health=HealthRules(fail_max=1)
         )
         assert "c" == ask(pool, "1.2")
         assert (1, 1) == (len(a.requests), len(b.requests))
@@ -87,7 +87,7 @@ def test_failover(make_pool: MakePool, capture: Capture, script: Script, kind: s
 def test_the_default_action(make_pool: MakePool, capture: Capture) -> None:
     """When nobody answers the client has the default action, and the log what each service failed of."""
     a, b = refusing(), refusing()
-    pool = make_pool(f"A={a}", f"B={b}:20", default_action="DEFER_IF_PERMIT x", health=HealthSettings(fail_max=1))
+    pool = make_pool(f"A={a}", f"B={b}:20", default_action="DEFER_IF_PERMIT x", health=HealthRules(fail_max=1))
     assert "DEFER_IF_PERMIT x" == ask(pool, "1.2")
     mail = {
         "client": "mail.example.com[192.0.2.7]",
@@ -209,7 +209,7 @@ def test_without_logging_an_answer_is_no_event(make_pool: MakePool, capture: Cap
 
 def test_without_a_probe_a_live_request_is_the_trial(make_pool: MakePool, capture: Capture) -> None:
     """It is answered, by the trial or by the next service, and the trial's outcome is told."""
-    health = HealthSettings(fail_max=1, cooldown_s=0.05, cooldown_max_s=0.05, probe=Probe.OFF)
+    health = HealthRules(fail_max=1, cooldown_s=0.05, cooldown_max_s=0.05, probe=Probe.OFF)
     with Scripted(well("b")) as b:
         with Scripted(well("a")) as a:
             where, definitions = a.where, (f"A={a.address}:1", f"B={b.address}:2")

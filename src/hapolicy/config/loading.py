@@ -16,8 +16,8 @@ from hapolicy.config.examples import right_example
 from hapolicy.config.options import Asked, UsageError, Written, parser, printable
 from hapolicy.config.settings import Listener, LogSink, Network, Settings, SettingsError
 from hapolicy.core.address import Address, TcpAddress, UnixAddress
-from hapolicy.core.breaker import HealthSettings, Probe
 from hapolicy.core.events import Level
+from hapolicy.core.rules import HealthRules, Probe
 from hapolicy.core.service import Service
 
 # access(5) actions, and the first words of the restrictions that postconf(5) allows in their place.
@@ -113,14 +113,16 @@ def settings_from(options: argparse.Namespace, *, stdin_is_client: bool) -> Sett
     )
 
 
-def _health(options: argparse.Namespace) -> HealthSettings:
-    defaults = HealthSettings()
+def _health(options: argparse.Namespace) -> HealthRules:
+    defaults = HealthRules()
     longest = options.cooldown_max
     if longest is None:
         longest = max(defaults.cooldown_max_s, options.cooldown)
     elif longest < options.cooldown:
         raise ConfigError(f"--cooldown-max {longest:g} is below --cooldown {options.cooldown:g}")
-    return HealthSettings(options.fail_max, options.cooldown, longest, Probe(options.probe))
+    return HealthRules(
+        fail_max=options.fail_max, cooldown_s=options.cooldown, cooldown_max_s=longest, probe=Probe(options.probe)
+    )
 
 
 def _refuse_bad_services(services: tuple[Service, ...]) -> None:

@@ -11,7 +11,7 @@ from typing import NoReturn, Self
 import hapolicy
 from hapolicy.config.settings import Listener, LogSink, Network, Settings, SettingsError
 from hapolicy.core.address import AddressError, TcpAddress, kind_of, parse_address, split_address
-from hapolicy.core.breaker import Probe
+from hapolicy.core.rules import Probe
 from hapolicy.core.service import Service, ServiceError, parse_service
 
 CONTROL_MODE = "660"  # its owner and its group

@@ -7,8 +7,8 @@ import ipaddress
 from dataclasses import dataclass, field
 
 from hapolicy.core.address import Address, TcpAddress
-from hapolicy.core.breaker import HealthSettings
 from hapolicy.core.events import Level
+from hapolicy.core.rules import HealthRules
 from hapolicy.core.service import Service
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -56,7 +56,7 @@ class Settings:
     control: Listener | None = None
     http: TcpAddress | None = None
     http_allow: tuple[Network, ...] = ()
-    health: HealthSettings = field(default_factory=HealthSettings)
+    health: HealthRules = field(default_factory=HealthRules)
     connect_timeout_s: float = 5.0
     deadline_s: float = 90.0  # below smtpd_policy_service_timeout (100 s), so Postfix always gets an answer
     max_clients: int = 1000  # ten times default_process_limit (100), one client an smtpd process

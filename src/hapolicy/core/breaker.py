@@ -23,36 +23,18 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Self
 
 import pybreaker
 
 from hapolicy.core.events import Event, Level
 from hapolicy.core.failures import FailureKind
+from hapolicy.core.rules import HealthRules, Probe
 
 # pybreaker must never end a cooldown by itself: any value beyond the life of the process will do.
 _NEVER_S = 10 * 365 * 86_400
 
 _NOTHING: tuple[Event, ...] = ()
-
-
-class Probe(enum.Enum):
-    """How a service that is down is asked whether it is well again."""
-
-    QUERY = "query"  # a made-up policy request: only a service that answers is well
-    TCP = "tcp"  # a connection is enough: for services that must not see made-up requests
-    OFF = "off"  # no probe: one live request is the trial
-
-
-@dataclass(frozen=True)
-class HealthSettings:
-    """When a service counts as down, and for how long."""
-
-    fail_max: int = 3  # one lost link is chance, three in a row are not
-    cooldown_s: float = 30.0
-    cooldown_max_s: float = 300.0  # a service that was away for long is back in five minutes at most
-    probe: Probe = Probe.QUERY
 
 
 class State(enum.Enum):
@@ -109,7 +91,7 @@ class Gate:
 
     def __init__(
         self,
-        settings: HealthSettings,
+        settings: HealthRules,
         now: Callable[[], float] = time.monotonic,
         rng: Callable[[], float] = random.random,
     ) -> None:
@@ -185,7 +167,7 @@ class Gate:
             self.clean = True
             return _NOTHING if was_up else (self._open_up(),)
 
-    def configure(self, settings: HealthSettings) -> None:
+    def configure(self, settings: HealthRules) -> None:
         """Go by other settings from now on; a cooldown that runs is not changed."""
         with self._lock:
             self._settings = settings

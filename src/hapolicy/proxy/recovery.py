@@ -13,9 +13,10 @@ import time
 from collections.abc import Iterable
 
 from hapolicy.config.settings import Settings
-from hapolicy.core.breaker import Probe, State, Trial
+from hapolicy.core.breaker import State, Trial
 from hapolicy.core.events import Event, Level
 from hapolicy.core.failures import ServiceFailure
+from hapolicy.core.rules import Probe
 from hapolicy.log.events import EventLog
 from hapolicy.proxy.upstream import LINK_IDLE_MAX_S, Upstream
 

@@ -9,10 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from hapolicy.core.breaker import Gate, HealthSettings, Permit, State
+from hapolicy.core.breaker import Gate, Permit, State
 from hapolicy.core.counters import Changes, Latencies
 from hapolicy.core.events import Event, Level
 from hapolicy.core.failures import FailureKind, ServiceFailure
+from hapolicy.core.rules import HealthRules
 from hapolicy.core.service import Service
 from hapolicy.log.events import EventLog
 from hapolicy.net.link import Expiry, Link, OutOfTurn, StaleLink, connect
@@ -53,7 +54,7 @@ class Upstream:
     def __init__(
         self,
         service: Service,
-        health: HealthSettings,
+        health: HealthRules,
         connect_timeout_s: float,
         log: EventLog,
         changes: Changes,
@@ -109,7 +110,7 @@ class Upstream:
         with self._lock:
             self._counters.quiet_since = time.monotonic()
 
-    def redefine(self, service: Service, health: HealthSettings, connect_timeout_s: float) -> None:
+    def redefine(self, service: Service, health: HealthRules, connect_timeout_s: float) -> None:
         """Go by another definition of the same name and address from now on; health, links and counters stay."""
         self.service = service
         self._connect_timeout_s = connect_timeout_s
