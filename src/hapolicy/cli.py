@@ -8,11 +8,11 @@ import syslog
 from collections.abc import Callable, Sequence
 
 from hapolicy.config.loading import parse, settings_from
-from hapolicy.config.options import Asked, UsageError, printable
+from hapolicy.config.option import Asked, UsageError
 from hapolicy.config.settings import Settings, SettingsError
-from hapolicy.core.text import counted
-from hapolicy.daemon.process import block_signals, raise_descriptor_limit, stay_on_processor, stdin_is_connected_socket
-from hapolicy.log.events import EventLog
+from hapolicy.core.text import quoted
+from hapolicy.daemon.process import block_signals, raise_descriptor_limit, stdin_is_connected_socket
+from hapolicy.log.eventlog import EventLog
 from hapolicy.log.sinks import IDENTIFIER, is_client, open_sink
 
 
@@ -48,12 +48,16 @@ def _run(settings: Settings, read_settings: Callable[[], Settings]) -> None:
         from hapolicy.daemon.daemon import Daemon
 
         raise_descriptor_limit()
-        stay_on_processor(settings.cpu)
         Daemon(settings, _open_log(settings), read_settings).run()
 
 
 def _open_log(settings: Settings) -> EventLog:
-    return EventLog(lambda: open_sink(settings.log_sink, stdio=settings.stdio), settings.log_level)
+    try:
+        return EventLog(open_sink(settings.log_sink, settings.log_path, stdio=settings.stdio), settings.log_level)
+    except OSError as error:
+        raise SettingsError(
+            f"--log {settings.log_path}: {error.strerror}; example: --log /var/log/hapolicy.log"
+        ) from None
 
 
 def _check_parts(settings: Settings) -> None:
@@ -66,24 +70,12 @@ def _check_parts(settings: Settings) -> None:
 
 def _print_plan(settings: Settings) -> None:
     """What would run: ``--check``."""
-    listen = "stdin" if settings.stdio else ", ".join(map(str, settings.listeners))
-    print(f"listen    {listen}")
-    for what, where in (("control", settings.control), ("http", settings.http)):
-        if where and not settings.stdio:
-            print(f"{what:<9} {where}")
-    for service in sorted(settings.services, key=lambda service: service.prio):
-        print(
-            f"service   {service.name} at {service.address}, prio {service.prio},"
-            f" weight {float(service.weight):g}, timeout {service.timeout_s:g} s"
-        )
-    health = settings.health
-    print(f"default   {settings.default_action}, at the latest after {settings.deadline_s:g} s")
-    print(
-        f"health    down after {counted(health.fail_max, 'failure')} in a row, for {health.cooldown_s:g} s"
-        f" up to {health.cooldown_max_s:g} s, probe {health.probe.value}"
-    )
+    from hapolicy.config.plan import lines_of
+
+    for line in lines_of(settings):
+        print(line)
     for argument, warning in settings.warnings:
-        print(f"hapolicy: warning: {printable(argument)}: {warning}", file=sys.stderr)
+        print(f"hapolicy: warning: {quoted(argument)}: {warning}", file=sys.stderr)
 
 
 def _complain(text: str, status: int) -> int:

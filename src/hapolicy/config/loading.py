@@ -7,33 +7,22 @@ argument remembers where it was written, so that an error can name file and line
 from __future__ import annotations
 
 import argparse
-import ipaddress
+import dataclasses
+import os
 import re
 import shlex
+import stat
 from collections.abc import Iterator, Sequence
 
-from hapolicy.config.examples import right_example
-from hapolicy.config.options import Asked, UsageError, Written, parser, printable
-from hapolicy.config.settings import Listener, LogSink, Network, Settings, SettingsError
-from hapolicy.core.address import Address, TcpAddress, UnixAddress
+from hapolicy.config.checks import ConfigError, doubts, refuse_contradictions
+from hapolicy.config.option import Asked, UsageError, Written
+from hapolicy.config.parser import parser, right_example
+from hapolicy.config.settings import DEFAULT_LISTENERS, LogSink, Settings
 from hapolicy.core.events import Level
-from hapolicy.core.rules import HealthRules, Probe
-from hapolicy.core.service import Service
+from hapolicy.core.rules import HealthRules, RequestRules
+from hapolicy.core.text import quoted as printable
 
-# access(5) actions, and the first words of the restrictions that postconf(5) allows in their place.
-_ACTIONS = re.compile(
-    r"ok|reject|defer|defer_if_(reject|permit)|bcc|discard|dunno|filter|hold|info|prepend|redirect|warn"
-    r"|[0-9]+|permit(_.*)?|reject_.*|check_.*|warn_if_reject|sleep",
-    re.IGNORECASE,
-)
-_IPS_OF_NAMES = {"localhost": ("127.0.0.1", "::1"), "": ("0.0.0.0", "::")}  # noqa: S104 - compared, not bound
 _WORD = re.compile(r"""(?:[^\s"'\\]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')+(?=\s|$)""")
-_MARGIN_S = 5
-_POSTFIX_TIMEOUT_S = 100  # smtpd_policy_service_timeout
-
-
-class ConfigError(SettingsError):
-    """Arguments that are each right but cannot be carried out together, or an argument file that cannot be read."""
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -77,126 +66,55 @@ def _asks(argument: str) -> bool:
 
 def settings_from(options: argparse.Namespace, *, stdin_is_client: bool) -> Settings:
     """The settings that `options` mean. Raises `ConfigError`."""
-    services: tuple[Service, ...] = tuple(options.service or ())
-    _refuse_bad_services(services)
-    stdio = options.stdio or (stdin_is_client and not options.listen)
-    if options.stdio and options.listen:
-        raise ConfigError("--stdio serves the one client on stdin; it does not go with --listen")
-    defaults = Settings(services=services)
-    listeners = tuple(options.listen or defaults.listeners)
-    allow = tuple(options.allow or ())
-    http_allow = tuple(options.http_allow or ())
-    if not stdio:
-        _refuse_ourselves(services, listeners)
-        _refuse_open("--listen", listeners, "--allow", allow)
-        if options.http:
-            _refuse_open("--http", [Listener(options.http)], "--http-allow", http_allow)
-    return Settings(
-        services=services,
-        default_action=options.default,
-        listeners=listeners,
-        allow=allow,
-        stdio=stdio,
+    if options.stdio and (options.listen or options.no_stdio):
+        other = "--listen" if options.listen else "--no-stdio"
+        raise ConfigError(f"--stdio serves the one client on stdin; it does not go with {other}")
+    is_daemon = options.no_stdio or options.listen or options.control or options.http
+    log_path = options.log if isinstance(options.log, str) else None
+    settings = Settings(
+        services=tuple(options.service or ()),
+        requests=RequestRules(
+            default_action=options.default,
+            suspect_action=options.suspect,
+            deadline_s=options.deadline,
+            hedge=options.hedge,
+            affinity=options.affinity,
+        ),
+        health=_health(options),
+        probe_attributes=tuple(options.probe_attribute or ()),
+        listeners=tuple(options.listen or DEFAULT_LISTENERS),
+        allow=tuple(options.allow or ()),
+        stdio=options.stdio or (stdin_is_client and not is_daemon),
         control=options.control,
         http=options.http,
-        http_allow=http_allow,
-        health=_health(options),
+        http_allow=tuple(options.http_allow or ()),
+        workers=options.workers,
         connect_timeout_s=options.connect_timeout,
-        deadline_s=options.deadline,
         max_clients=options.max_clients,
         drain_s=options.drain,
-        cpu=options.cpu,
         log_requests=options.logging or options.verbose,
+        log_sink=LogSink.STDOUT if options.stdout else LogSink.AUTO if log_path else options.log,
+        log_path=None if options.stdout else log_path,
         log_level=Level.DEBUG if options.verbose else Level.INFO,
-        log_sink=LogSink.STDOUT if options.stdout else LogSink(options.log),
-        warnings=tuple(_warnings(options, services)),
     )
+    refuse_contradictions(settings)
+    return dataclasses.replace(settings, warnings=tuple(doubts(settings)))
 
 
 def _health(options: argparse.Namespace) -> HealthRules:
-    defaults = HealthRules()
     longest = options.cooldown_max
     if longest is None:
-        longest = max(defaults.cooldown_max_s, options.cooldown)
+        longest = max(HealthRules.cooldown_max_s, options.cooldown)
     elif longest < options.cooldown:
         raise ConfigError(f"--cooldown-max {longest:g} is below --cooldown {options.cooldown:g}")
     return HealthRules(
-        fail_max=options.fail_max, cooldown_s=options.cooldown, cooldown_max_s=longest, probe=Probe(options.probe)
+        fail_max=options.fail_max,
+        fail_rate=options.fail_rate,
+        cooldown_s=options.cooldown,
+        cooldown_max_s=longest,
+        probe=options.probe,
+        probe_every_s=options.probe_every,
     )
-
-
-def _refuse_bad_services(services: tuple[Service, ...]) -> None:
-    if not services:
-        raise ConfigError(f"no service defined{right_example('-s/--service')}")
-    names: set[str] = set()
-    for service in services:
-        if service.name in names:
-            raise ConfigError(
-                f"-s {service.name}=...: the name is defined twice; right is for example -s {service.name}2=..."
-            )
-        names.add(service.name)
-
-
-def _refuse_open(option: str, listeners: Sequence[Listener], guard: str, allowed: tuple[Network, ...]) -> None:
-    for listener in listeners:
-        if not allowed and not _is_local(listener):
-            raise ConfigError(
-                f"{option} {listener}: others than this host could connect, so {guard} must say who may"
-                f"{right_example(guard)}"
-            )
-
-
-def _refuse_ourselves(services: Sequence[Service], listeners: Sequence[Listener]) -> None:
-    """A hapolicy that asks itself is full after one request."""
-    for service in services:
-        if any(_leads_to(service.address, listener.address) for listener in listeners):
-            raise ConfigError(f"-s {service.name}={service.address}: that is where hapolicy itself listens")
-
-
-def _leads_to(address: Address, listening: Address) -> bool:
-    """As far as it can be told without a look-up."""
-    if isinstance(address, UnixAddress) or isinstance(listening, UnixAddress):
-        return address == listening
-    if address.port != listening.port:
-        return False
-    if address.host.lower() == listening.host.lower():
-        return True
-    places = _known_ips(listening)
-    return any(
-        ip == place or (place.is_unspecified and place.version == ip.version and ip.is_loopback)
-        for ip in _known_ips(address)
-        for place in places
-    )
-
-
-def _is_local(listener: Listener) -> bool:
-    if isinstance(listener.address, UnixAddress):
-        return True
-    ips = _known_ips(listener.address)
-    return bool(ips) and all(ip.is_loopback for ip in ips)
-
-
-def _known_ips(address: TcpAddress) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
-    """None for a host that has to be looked up."""
-    hosts = (address.host,) if address.is_literal else _IPS_OF_NAMES.get(address.host.lower(), ())
-    ips = [ipaddress.ip_address(host) for host in hosts]
-    return [getattr(ip, "ipv4_mapped", None) or ip for ip in ips]
-
-
-def _warnings(options: argparse.Namespace, services: tuple[Service, ...]) -> list[tuple[str, str]]:
-    warnings = []
-    first_word = options.default.split()[0]
-    if not _ACTIONS.fullmatch(first_word):
-        text = f"{first_word!r} is no access(5) action; unless it is a restriction class, Postfix answers 451 4.3.5"
-        warnings.append((f"-d {options.default}", text))
-    total_s = sum(service.timeout_s for service in services)
-    if total_s > options.deadline:
-        text = f"the timeouts of all services add up to {total_s:g} s, so not each of them may be asked in time"
-        warnings.append((f"--deadline {options.deadline:g}", text))
-    if options.deadline > _POSTFIX_TIMEOUT_S - _MARGIN_S:
-        text = f"Postfix gives up after {_POSTFIX_TIMEOUT_S} s (smtpd_policy_service_timeout, or timeout= in main.cf)"
-        warnings.append((f"--deadline {options.deadline:g}", text))
-    return warnings
 
 
 def expand_files(arguments: Sequence[str]) -> list[str]:
@@ -209,7 +127,11 @@ def expand_files(arguments: Sequence[str]) -> list[str]:
 
 def _read_file(path: str) -> list[str]:
     try:
-        with open(path, encoding="utf-8-sig") as file:  # some editors begin a file with a BOM
+        # A FIFO would be waited for, without an end: a reload, and even the end of the daemon, would wait with it.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, encoding="utf-8-sig") as file:  # some editors begin a file with a BOM
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise ConfigError(f"@{path}: not a regular file{right_example('@FILE')}")
             lines = file.read().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text file"
@@ -220,7 +142,7 @@ def _read_file(path: str) -> list[str]:
         try:
             found += [Written(word, where) for word in _words(line)]
         except ValueError as error:
-            raise ConfigError(f"{where}{error}; right is for example -d 'reject no service'") from None
+            raise ConfigError(f"{where}{error}; example: -d 'reject no service'") from None
     return found
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from hapolicy.core.address import Address, TcpAddress
 from hapolicy.core.events import Level
-from hapolicy.core.rules import HealthRules
+from hapolicy.core.rules import HealthRules, RequestRules
 from hapolicy.core.service import Service
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -49,20 +49,21 @@ class Settings:
     """One configuration of the daemon."""
 
     services: tuple[Service, ...]
-    default_action: str = "dunno"  # 1.00's: mail goes on as if nobody had been asked
+    requests: RequestRules = field(default_factory=RequestRules)
+    health: HealthRules = field(default_factory=HealthRules)
+    probe_attributes: tuple[tuple[str, str], ...] = ()
     listeners: tuple[Listener, ...] = DEFAULT_LISTENERS
     allow: tuple[Network, ...] = ()
     stdio: bool = False
     control: Listener | None = None
     http: TcpAddress | None = None
     http_allow: tuple[Network, ...] = ()
-    health: HealthRules = field(default_factory=HealthRules)
+    workers: int = 1  # with the GIL a second one only costs
     connect_timeout_s: float = 5.0
-    deadline_s: float = 90.0  # below smtpd_policy_service_timeout (100 s), so Postfix always gets an answer
     max_clients: int = 1000  # ten times default_process_limit (100), one client an smtpd process
     drain_s: float = 30.0
-    cpu: str = "auto"  # "auto", "off", or the number of a processor
     log_requests: bool = False
     log_sink: LogSink = LogSink.AUTO
+    log_path: str | None = None
     log_level: Level = Level.INFO
     warnings: Warnings = ()

@@ -1,40 +1,32 @@
-"""The breaker gate of one service: who may ask it, and what the outcome changes.
+"""The circuit breaker of one service: who may ask it, and what an outcome changes.
 
-    up  --fail_max failures in a row-->  down  --cooldown over, one trial-->  probing
-    ^                                     ^                                     |
-    |                                     +---------- trial failed ------------+
-    +-------------------------------- trial succeeded -------------------------+
+    up  --failures in a row, a probe that failed, a high rate of failures-->  down  --cooldown over-->  probing
+    ^                                                                          ^                           |
+    |                                                                          +------- probe failed -----+
+    +------------------------------------- probe answered ------------------------------------------------+
 
-pybreaker keeps this state machine; the gate keeps pybreaker from what it does badly (all measured on 1.4.1):
-its ``call()`` holds a lock while the guarded function runs, so here it only ever guards a function that
-returns or raises at once; its ``calling()`` lets every waiting caller into half-open, so here one `Trial` is
-handed out; its timer reads the wall clock, so the cooldown is ours, on the monotonic clock; and it lets
-a call that began before a state change speak after it, so each permit carries the *generation* in which it was
-given, and what a permit of an older generation reports is dropped.
-
-No I/O, no logging: an outcome returns the events to log. Time and chance are injected.
+pybreaker keeps the outcomes; `_Outcomes` hides it. What it does badly is kept away from it (all measured on 1.4.1): its
+``call()`` holds a lock while the guarded function runs, so here it only ever guards a function that returns or raises
+at once; its ``calling()`` lets every caller into half-open, so here one trial permit is handed out; its timer reads the
+wall clock, so the cooldown is ours; and it lets a call that began before a state change speak after it, so each
+`Permit` carries the *generation* in which it was given, and an older generation's report is dropped.
 """
 
 from __future__ import annotations
 
 import contextlib
 import enum
-import random
-import threading
-import time
+import math
 from collections.abc import Callable
-from typing import Self
+from dataclasses import dataclass
 
 import pybreaker
 
-from hapolicy.core.events import Event, Level
-from hapolicy.core.failures import FailureKind
+from hapolicy.core.failures import QUICK, FailureKind
 from hapolicy.core.rules import HealthRules, Probe
 
-# pybreaker must never end a cooldown by itself: any value beyond the life of the process will do.
-_NEVER_S = 10 * 365 * 86_400
-
-_NOTHING: tuple[Event, ...] = ()
+# A service that goes down again this soon after it came up has not been well: its cooldown goes on growing.
+RELAPSE_S = 60.0
 
 
 class State(enum.Enum):
@@ -45,197 +37,230 @@ class State(enum.Enum):
     PROBING = "probing"
 
 
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """Leave to ask the service. `trial`: the only one while it is probed."""
+
+    generation: int
+    trial: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """A service went down or up, or a probe of one that is down failed.
+
+    `kind` is why it is down; `cooldown_s` how long it is left alone; `failures` how many in a row made it so, 0 where
+    another reason did; `down_s` how long it was down.
+    """
+
+    state: State
+    kind: str = ""
+    cooldown_s: float = 0.0
+    failures: int = 0
+    down_s: float = 0.0
+    trial: bool = False
+
+
+class Breaker:
+    """Decides for one service whether it may be asked. `now` is the monotonic clock everywhere."""
+
+    def __init__(self, rules: HealthRules, probe: Probe, rng: Callable[[], float]) -> None:
+        self._rules = rules
+        self._probe = probe
+        self._rng = rng
+        self._outcomes = _Outcomes(rules.fail_max)
+        self._generation = 0
+        self.permit: Permit | None = Permit(0)  # for everybody; None unless up
+        self.clean = True  # up, and no failure counted
+        self.retry_at = math.inf  # when the cooldown is over
+        self._growth = 0  # the cooldown is doubled so often
+        self._up_since = -math.inf
+        self._down_since = 0.0
+        self._kind: FailureKind | None = None  # why it went down; None when an operator said so
+        self._last_resort_taken = False
+
+    @property
+    def state(self) -> State:
+        """up, down or probing."""
+        return self._outcomes.state
+
+    def configure(self, rules: HealthRules, probe: Probe) -> None:
+        """Go by other rules from now on; a cooldown that runs is not changed."""
+        self._rules, self._probe = rules, probe
+        self._outcomes.fail_max = rules.fail_max
+
+    def admits(self, now: float) -> bool:
+        """Whether `admit` would give a permit."""
+        return self.permit is not None or (self._probe is Probe.OFF and self._trial_due(now))
+
+    def admit(self, now: float) -> Permit | None:
+        """Leave for a live request. With ``--probe off`` one request after the cooldown is the trial."""
+        if self.permit is None and self._probe is Probe.OFF:
+            return self.admit_trial(now)
+        return self.permit
+
+    def admit_trial(self, now: float) -> Permit | None:
+        """Leave to try a service that is down, once its cooldown is over, to one alone."""
+        if not self._trial_due(now):
+            return None
+        self._outcomes.half_open()
+        self._generation += 1
+        return Permit(self._generation, trial=True)
+
+    def admit_last_resort(self) -> Permit | None:
+        """Leave to ask a service that went down by a quick failure, to one request at a time: nobody else is left."""
+        if self.permit is not None or self._kind not in QUICK or self._last_resort_taken:
+            return None
+        self._last_resort_taken = True
+        return Permit(self._generation)
+
+    def give_back(self, permit: Permit, now: float) -> None:
+        """A permit ended without an outcome; after a trial the next one is due after a cooldown."""
+        self._last_resort_taken = False
+        if permit.trial and permit.generation == self._generation and self.state is State.PROBING:
+            self._outcomes.open()
+            self._begin_cooldown(now)
+
+    def succeeded(self, permit: Permit, now: float) -> StateChange | None:
+        """A valid answer under `permit`."""
+        self._last_resort_taken = False
+        if permit.generation != self._generation:
+            return None
+        if self.state is State.DOWN:  # a last resort
+            self._outcomes.close()
+        self._outcomes.succeed()
+        self.clean = True
+        return self._come_up(now) if self.permit is None else None
+
+    def failed(self, permit: Permit, kind: FailureKind, now: float) -> StateChange | None:
+        """A failure under `permit` that is held against the service."""
+        self._last_resort_taken = False
+        if permit.generation != self._generation:
+            return None
+        if self.state is State.DOWN:  # a last resort
+            self._kind = kind
+            return None
+        self.clean = False
+        self._outcomes.fail()
+        if self.state is State.UP:
+            return None
+        failures = self._outcomes.in_a_row if not permit.trial else 0
+        return self._go_down(kind, kind.value, now, failures=failures, trial=permit.trial)
+
+    def convict(self, kind: FailureKind, reason: str, now: float) -> StateChange | None:
+        """Down at once, whatever was counted: a probe failed, or too many of the last answers did."""
+        if self.state is not State.UP:
+            return None
+        self._outcomes.open()
+        return self._go_down(kind, reason, now)
+
+    def trip(self, now: float) -> StateChange | None:
+        """Down from now on, for a cooldown: an operator's word."""
+        if self.state is State.DOWN:
+            return None
+        self._outcomes.open()
+        return self._go_down(None, "tripped", now)
+
+    def reset(self, now: float) -> StateChange | None:
+        """Up from now on, no failure counted: an operator's word."""
+        self._outcomes.close()
+        self._outcomes.succeed()
+        self.clean = True
+        self._growth = 0
+        return self._come_up(now) if self.permit is None else None
+
+    def hurry(self, now: float) -> None:
+        """There is reason to think that it is well again: the cooldown is over."""
+        if self.state is State.DOWN:
+            self.retry_at = min(self.retry_at, now)
+
+    def _trial_due(self, now: float) -> bool:
+        return self.state is State.DOWN and now >= self.retry_at
+
+    def _come_up(self, now: float) -> StateChange:
+        self._generation += 1
+        self.permit = Permit(self._generation)
+        self._up_since, self.retry_at = now, math.inf
+        return StateChange(State.UP, down_s=now - self._down_since)
+
+    def _go_down(
+        self, kind: FailureKind | None, reason: str, now: float, *, failures: int = 0, trial: bool = False
+    ) -> StateChange:
+        if trial or (self.permit is not None and now - self._up_since < RELAPSE_S):
+            self._growth += 1
+        elif self.permit is not None:
+            self._growth = 0
+        if self.permit is not None:
+            self._down_since = now
+        self._kind = kind
+        self.clean = False
+        cooldown_s = self._begin_cooldown(now)
+        return StateChange(State.DOWN, reason, cooldown_s, failures, trial=trial)
+
+    def _begin_cooldown(self, now: float) -> float:
+        """Admit nobody for cooldown × 2ⁿ, ± 10 % so that hosts do not march in step."""
+        self._generation += 1
+        self.permit = None
+        rules = self._rules
+        growth: float = 2.0 ** min(self._growth, 32)
+        cooldown_s = min(rules.cooldown_max_s, rules.cooldown_s * growth * (0.9 + 0.2 * self._rng()))
+        self.retry_at = now + cooldown_s
+        return cooldown_s
+
+
 _STATES = {
     pybreaker.STATE_CLOSED: State.UP,
     pybreaker.STATE_OPEN: State.DOWN,
     pybreaker.STATE_HALF_OPEN: State.PROBING,
 }
+_NEVER_S = 10 * 365 * 86_400  # pybreaker must not end a cooldown by itself
 
 
-class Permit:
-    """Leave to ask the service once or, while it is up, often. Report the outcome of each exchange."""
+class _Outcomes:
+    """pybreaker as a state machine that is told outcomes."""
 
-    def __init__(self, gate: Gate, generation: int) -> None:
-        self._gate = gate
-        self._generation = generation
-
-    def succeeded(self) -> tuple[Event, ...]:
-        """The service gave a valid answer. Returns the events to log."""
-        # Unlocked on purpose: with no failure counted a success changes nothing, whichever came first.
-        if self._gate.clean:
-            return _NOTHING
-        return self._gate._record_success(self._generation)
-
-    def failed(self, kind: FailureKind) -> tuple[Event, ...]:
-        """The exchange failed. Returns the events to log."""
-        if not kind.charges_service:
-            return _NOTHING
-        return self._gate._record_failure(self._generation, kind)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """A permit of a service that is up has nothing to give back."""
-
-
-class Trial(Permit):
-    """The one permit while probing. Left without an outcome it is given back: the next is due after a cooldown."""
-
-    def __exit__(self, *_: object) -> None:
-        self._gate._withdraw(self._generation)
-
-
-class Gate:
-    """Decides for one service whether it may be asked; thread-safe, never waits."""
-
-    def __init__(
-        self,
-        settings: HealthRules,
-        now: Callable[[], float] = time.monotonic,
-        rng: Callable[[], float] = random.random,
-    ) -> None:
-        self._settings = settings
-        self._now = now
-        self._rng = rng
-        self._lock = threading.Lock()  # guards all fields below; `clean` and `_permit` are also read without
-        self._breaker = pybreaker.CircuitBreaker(
-            fail_max=settings.fail_max, reset_timeout=_NEVER_S, throw_new_error_on_trip=False
-        )
-        self._generation = 0
-        self._permit: Permit | None = Permit(self, 0)  # None unless up
-        self.clean = True  # up, and no failure counted
-        self._failed_trials = 0  # in a row
-        self._down_since = 0.0
-        self._retry_at = 0.0
+    def __init__(self, fail_max: int) -> None:
+        self._breaker = pybreaker.CircuitBreaker(fail_max, _NEVER_S, throw_new_error_on_trip=False)
+        self.state = State.UP  # pybreaker's own property takes a microsecond
 
     @property
-    def state(self) -> State:
-        """The state at this moment."""
-        return _STATES[self._breaker.current_state]
+    def in_a_row(self) -> int:
+        return self._breaker.fail_counter
 
     @property
-    def available(self) -> bool:
-        """Whether `admit` would admit a live request now."""
-        return self._permit is not None or (self._settings.probe is Probe.OFF and self.trial_in_s == 0)
+    def fail_max(self) -> int:
+        return self._breaker.fail_max
 
-    @property
-    def trial_in_s(self) -> float | None:
-        """Seconds until a trial is due, 0 when it is; None when there is nothing to try."""
-        with self._lock:
-            if self.state is not State.DOWN:
-                return None
-            return max(0.0, self._retry_at - self._now())
+    @fail_max.setter
+    def fail_max(self, fail_max: int) -> None:
+        self._breaker.fail_max = fail_max
 
-    def admit(self) -> Permit | None:
-        """Leave for a live request, or None when the service is not to be asked.
+    def succeed(self) -> None:
+        self._told(lambda: self._breaker.call(lambda: None))
 
-        With ``--probe off`` one live request after the cooldown is the trial.
-        """
-        permit = self._permit
-        if permit is None and self._settings.probe is Probe.OFF:
-            return self.admit_trial()
-        return permit
-
-    def admit_trial(self) -> Trial | None:
-        """Leave to try a service that is down: once its cooldown is over, to one caller alone."""
-        with self._lock:
-            if self.state is not State.DOWN or self._now() < self._retry_at:
-                return None
-            self._breaker.half_open()
-            self._generation += 1
-            return Trial(self, self._generation)
-
-    def trip(self) -> tuple[Event, ...]:
-        """Count the service as down from now on, for a cooldown. Returns the events to log."""
-        with self._lock:
-            if self.state is State.DOWN:
-                return _NOTHING
-            if self.state is State.UP:
-                self._down_since = self._now()
-            self._breaker.open()
-            self.clean = False
-            fields = {"kind": "tripped", "cooldown_s": round(self._close_for_cooldown(), 3)}
-            return (Event(Level.WARNING, "service.down", fields),)
-
-    def reset(self) -> tuple[Event, ...]:
-        """Count the service as up from now on, no failure counted. Returns the events to log."""
-        with self._lock:
-            was_up = self.state is State.UP
-            self._breaker.close()
-            self._breaker.call(_succeed)
-            self.clean = True
-            return _NOTHING if was_up else (self._open_up(),)
-
-    def configure(self, settings: HealthRules) -> None:
-        """Go by other settings from now on; a cooldown that runs is not changed."""
-        with self._lock:
-            self._settings = settings
-            self._breaker.fail_max = settings.fail_max
-
-    def _record_success(self, generation: int) -> tuple[Event, ...]:
-        with self._lock:
-            if generation != self._generation:
-                return _NOTHING
-            was_up = self.state is State.UP
-            self._breaker.call(_succeed)
-            self.clean = True
-            return _NOTHING if was_up else (self._open_up(),)
-
-    def _record_failure(self, generation: int, kind: FailureKind) -> tuple[Event, ...]:
-        with self._lock:
-            if generation != self._generation:
-                return _NOTHING
-            was_up = self.state is State.UP
-            self.clean = False
-            self._count_failure()
-            if self.state is State.UP:
-                return _NOTHING
-            if was_up:
-                self._down_since = self._now()
-            else:
-                self._failed_trials += 1
-            cooldown_s = self._close_for_cooldown()
-            fields = {"kind": kind.value, "cooldown_s": round(cooldown_s, 3)}
-            if was_up:
-                fields["failures"] = self._breaker.fail_counter
-            return (Event(Level.WARNING, "service.down" if was_up else "service.probe_failed", fields),)
-
-    def _withdraw(self, generation: int) -> None:
-        with self._lock:
-            if generation == self._generation and self.state is State.PROBING:
-                self._breaker.open()
-                self._close_for_cooldown()
-
-    def _open_up(self) -> Event:
-        """Admit everyone."""
-        self._generation += 1
-        self._permit = Permit(self, self._generation)
-        self._failed_trials = 0
-        return Event(Level.INFO, "service.up", {"down_s": round(self._now() - self._down_since, 3)})
-
-    def _count_failure(self) -> None:
+    def fail(self) -> None:
         with contextlib.suppress(_OutcomeError, pybreaker.CircuitBreakerError):
-            self._breaker.call(_fail)
+            self._told(lambda: self._breaker.call(_raise))
 
-    def _close_for_cooldown(self) -> float:
-        """Admit nobody for cooldown × 2ⁿ, n the failed trials in a row, ± 10 % so that hosts do not march in step."""
-        self._generation += 1
-        self._permit = None
-        settings = self._settings
-        growth: float = 2.0 ** min(self._failed_trials, 32)
-        cooldown_s = min(settings.cooldown_max_s, settings.cooldown_s * growth * (0.9 + 0.2 * self._rng()))
-        self._retry_at = self._now() + cooldown_s
-        return cooldown_s
+    def open(self) -> None:
+        self._told(self._breaker.open)
+
+    def half_open(self) -> None:
+        self._told(self._breaker.half_open)
+
+    def close(self) -> None:
+        self._told(self._breaker.close)
+
+    def _told(self, tell: Callable[[], object]) -> None:
+        try:
+            tell()
+        finally:
+            self.state = _STATES[self._breaker.current_state]
 
 
 class _OutcomeError(Exception):
     """Tells pybreaker of a failure."""
 
 
-def _succeed() -> None:
-    """Tells pybreaker of a success."""
-
-
-def _fail() -> None:
+def _raise() -> None:
     raise _OutcomeError

@@ -6,29 +6,43 @@ import enum
 
 
 class FailureKind(enum.Enum):
-    """Why an exchange gave no answer. Each charges the service, except `LOCAL`, which is our own want."""
+    """Why an exchange gave no answer. The groups below say whose fault that can be."""
 
     REFUSED = "refused"  # nobody listens there
     UNREACHABLE = "unreachable"  # no way to the address
     UNRESOLVABLE = "unresolvable"  # the host name has no address
     CONNECT_TIMEOUT = "connect_timeout"  # no connection within --connect-timeout
     ANSWER_TIMEOUT = "answer_timeout"  # no whole answer within the service's timeout
-    CLOSED = "closed"  # the link ended before a whole answer
+    CLOSED = "closed"  # the connection ended before a whole answer
     MALFORMED = "malformed"  # something that is no answer
     OVERSIZED = "oversized"  # an answer without end
-    LOCAL = "local"  # this host is out of descriptors, memory or the like
+    LOCAL = "local"  # this host is out of descriptors, ports, memory or the like
+    UNRESOLVED = "unresolved"  # the name service has not answered yet
+    WITHDRAWN = "withdrawn"  # waited for a connection of a service that went down meanwhile
 
-    @property
-    def charges_service(self) -> bool:
-        """Whether the service is to blame."""
-        return self is not FailureKind.LOCAL
+    def __repr__(self) -> str:
+        return self.value
+
+
+_K = FailureKind
+
+# Nobody's fault: never held against a service.
+NOBODYS = frozenset({_K.LOCAL, _K.UNRESOLVED, _K.WITHDRAWN})
+
+# The mail may have brought it about, so it does not convict: a probe does.
+DEPENDS_ON_MAIL = frozenset({_K.CLOSED, _K.MALFORMED, _K.OVERSIZED, _K.ANSWER_TIMEOUT})
+
+# The service broke on the request; two that break on the same one make it a poison request.
+BREAKS = frozenset({_K.CLOSED, _K.MALFORMED, _K.OVERSIZED})
+
+# Failed at once: as a last resort such a service may be asked again, since that costs no wait.
+QUICK = frozenset({_K.REFUSED, _K.UNREACHABLE, _K.CLOSED, _K.MALFORMED})
 
 
 class ServiceFailure(Exception):
-    """An exchange with a service that gave no answer. `kept` tells whether it was on a kept link."""
+    """An exchange with a service that gave no answer."""
 
-    def __init__(self, kind: FailureKind, error: str, *, kept: bool = False) -> None:
+    def __init__(self, kind: FailureKind, error: str) -> None:
         super().__init__(f"{kind.value}: {error}")
         self.kind = kind
         self.error = error
-        self.kept = kept

@@ -31,6 +31,11 @@ _NO_SHAPE = bytes(set(range(256)) - set(b"=\n\0"))
 _POLICY_REQUEST = b"request=smtpd_access_policy\n"
 _ANSWER_PREFIX = b"action="
 
+# An answer and no more, in printable ASCII, as almost all are.
+is_one_answer = re.compile(rb"action=[ \t]*+[!-~][ -~\t]*+\n\n").fullmatch
+
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")  # as surrogateescape shows such bytes
+
 
 class MalformedRequest(ValueError):
     """The client sent something that is no policy request; the text says what, in words for the log."""
@@ -50,11 +55,15 @@ class Request:
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
         # All requests of one mail (all its recipients, DATA, END-OF-MESSAGE) carry the same instance.
-        self.instance = _value(raw, b"instance=")
+        self.instance = _value(raw, b"\ninstance=")
+
+    def value(self, name: str) -> bytes:
+        """One attribute as it came; b"" when it is not there."""
+        return _value(self.raw, f"\n{name}=".encode())
 
     def text(self, name: str) -> str:
         """One attribute, as in `attributes` but cheaper than all of them; "" when it is not there."""
-        return _value(self.raw, f"{name}=".encode()).decode("utf-8", "backslashreplace")
+        return self.value(name).decode("utf-8", "backslashreplace")
 
     @cached_property
     def attributes(self) -> Mapping[str, str]:
@@ -70,13 +79,15 @@ class Request:
         return found
 
 
-def _value(raw: bytes, name_equals: bytes) -> bytes:
-    """The value of an attribute, b"" when it is not there. A find is ten times cheaper than a regular expression."""
-    start = raw.find(b"\n" + name_equals) + 1
-    if start or raw.startswith(name_equals):
-        start += len(name_equals)
-        return raw[start : raw.index(b"\n", start)]
-    return b""
+def _value(raw: bytes, name: bytes) -> bytes:
+    """The value of the attribute that `name`, a newline before and "=" after, begins; b"" when it is not there."""
+    start = raw.find(name)
+    if start < 0:
+        if not raw.startswith(name[1:]):
+            return b""
+        start = -1
+    start += len(name)
+    return raw[start : raw.index(b"\n", start)]
 
 
 class RequestReader:
@@ -105,7 +116,7 @@ class RequestReader:
         buffer = self._buffer
         if not buffer:
             return None
-        if not self._scanned and _is_one_request(buffer):
+        if not self._scanned and is_one_request(buffer):
             self._buffer = b""
             return Request(buffer)
         if buffer.find(b"\n", self._scanned) < 0:
@@ -144,8 +155,8 @@ class RequestReader:
         self._scanned = len(self._buffer)
 
 
-def _is_one_request(data: bytes) -> bool:
-    """Whether it is a request and no more, as smtpd sends it: half the price of the search for all else."""
+def is_one_request(data: bytes) -> bool:
+    """Whether `data` is a request and no more, as smtpd sends it: half the price of the search for all else."""
     if not data.startswith(_POLICY_REQUEST) or not data.endswith(b"\n\n") or len(data) > REQUEST_MAX_BYTES:
         return False
     shape = data.translate(None, _NO_SHAPE)
@@ -196,9 +207,7 @@ class AnswerReader:
         self.leftover = len(answer) != len(buffer)
         if b"\r" in answer:
             answer = answer.replace(b"\r", b"")
-        if not answer.isascii():
-            _refuse_other_than_utf8(answer)
-        return answer
+        return answer if answer.isascii() else _as_utf8(answer)
 
 
 def _refuse_hopeless_answer(buffer: bytes) -> None:
@@ -216,12 +225,13 @@ def _refuse_hopeless_answer(buffer: bytes) -> None:
         raise MalformedAnswer(f"not one line action=... and an empty line: {_excerpt(buffer)}")
 
 
-def _refuse_other_than_utf8(answer: bytes) -> None:
-    """Postfix falls to smtpd_policy_service_default_action on any other encoding, without a retry."""
-    try:
-        answer.decode()
-    except UnicodeDecodeError:
-        raise MalformedAnswer(f"answer is not UTF-8: {_excerpt(answer)}") from None
+def _as_utf8(answer: bytes) -> bytes:
+    """`answer` with "?" for each byte that is not UTF-8.
+
+    Some sender wrote that byte, so nobody is to blame; with smtputf8_enable Postfix would answer 451 4.3.5 to all of
+    it.
+    """
+    return _NOT_UTF8.sub("?", answer.decode("utf-8", "surrogateescape")).encode()
 
 
 def _excerpt(data: bytes) -> str:

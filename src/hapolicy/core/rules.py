@@ -37,8 +37,8 @@ class HealthRules:
 
     fail_max: int = 3  # one refused connection is chance, three in a row are not
     fail_rate: float = 0.3  # a service of which every third answer hangs is found out; 1 switches it off
-    cooldown_s: float = 30.0  # a probe is no mail: trying early costs nobody anything
-    cooldown_max_s: float = 300.0  # a service that was away for long is back in a minute at most
+    cooldown_s: float = 1.0  # a probe is no mail: trying early costs nobody anything
+    cooldown_max_s: float = 60.0  # a service that was away for long is back in a minute at most
     probe: Probe = Probe.QUERY
     probe_every_s: float | None = None  # also probe a service that is up and has answered nobody for this long
 

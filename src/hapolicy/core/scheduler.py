@@ -1,26 +1,32 @@
-"""Who is asked, in which order: tiers by prio, smooth weighted round-robin within a tier.
+"""Who is asked, in which order: tiers by prio, within a tier turns by weight, or affinity.
 
-Lower prio first, as numbers. Within a tier each pick adds to every member that is up its weight, takes the
-member with the most, and subtracts the sum of the weights from it (nginx's algorithm, upstream round robin):
-exact over every run of as many picks as the weights sum up to, and without bursts. While only some are
-stalled, they have no turns, and are asked after the others. A change of who has turns starts the count afresh, so it is
-exact again from there on.
+Lower prio first, as numbers. Turns are smooth weighted round-robin (nginx's algorithm, upstream round robin): each
+pick adds to every member its weight, takes the member with the most, and subtracts the sum of the weights from it.
+That repeats itself after as many picks as the weights sum up to, so it is made once, as a cycle, and again when
+somebody comes or goes.
 
-No I/O; of its members it knows only `Schedulable`.
+A silent member is asked after the others of its tier; a full one is passed over while another one has room.
 """
 
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import groupby
 from typing import Generic, Protocol, TypeVar
 
+from hapolicy.core.affinity import score
+
+_CYCLE_MAX = 1000  # of weights that sum up to more, the turns are not kept
+
 
 class Schedulable(Protocol):
     """What the scheduler needs of a member."""
+
+    @property
+    def name(self) -> str:
+        """The same on every host and after every restart."""
 
     @property
     def prio(self) -> int:
@@ -28,48 +34,60 @@ class Schedulable(Protocol):
 
     @property
     def weight(self) -> Fraction:
-        """Its share within the tier."""
+        """Its share within the tier, at this moment."""
 
     @property
     def available(self) -> bool:
-        """Whether it may be chosen now."""
+        """Whether it may be asked now."""
 
     @property
-    def stalled(self) -> bool:
-        """Whether it had better be asked after its equals."""
+    def silent(self) -> bool:
+        """Whether the others of its tier are to be asked first."""
+
+    @property
+    def full(self) -> bool:
+        """Whether it has no connection to spare."""
 
 
 T = TypeVar("T", bound=Schedulable)
 
 
 class Scheduler(Generic[T]):
-    """Orders the members for each request; thread-safe."""
+    """Chooses among the members for each request."""
 
     def __init__(self, members: Iterable[T]) -> None:
-        self.members = tuple(sorted(members, key=_prio))
-        self._tiers = [_Tier(tuple(tier)) for _, tier in groupby(self.members, key=_prio)]
+        self.members: tuple[T, ...] = tuple(sorted(members, key=lambda member: member.prio))
+        self._tiers = [_Tier(tuple(tier)) for _, tier in groupby(self.members, key=lambda member: member.prio)]
+        self._stale = True
 
-    def candidates(self, favourite: T | None = None) -> Iterator[T]:
-        """The available members, each once, in the order in which they are to be asked.
+    def changed(self) -> None:
+        """A member came up, went down, fell silent, or has another weight."""
+        self._stale = True
 
-        `favourite`, while available, comes first and takes no turn: it answered the same mail before.
-        """
-        if favourite is not None and favourite in self.members and favourite.available:
-            yield favourite
-        else:
-            favourite = None
+    def first(self, key: bytes | None = None) -> T | None:
+        """Whose turn it is, or whose `key` is; None when nobody is available. Takes the turn."""
+        if self._stale:
+            self._stale = False
+            for tier in self._tiers:
+                tier.begin_anew()
+        if key is None:
+            for tier in self._tiers:
+                if tier.sharing:
+                    member = tier.next()
+                    return self.others((), None) if member.full else member
+            return None
+        return self.others((), key)
+
+    def others(self, tried: Collection[T], key: bytes | None = None) -> T | None:
+        """The best one that is not among `tried`; takes no turn."""
+        full = None
         for tier in self._tiers:
-            for member in tier.order():
-                if member is not favourite:
-                    yield member
-
-    def peek(self) -> T | None:
-        """Whose turn is next, without taking it."""
-        return next((member for tier in self._tiers if (member := tier.peek()) is not None), None)
-
-
-def _prio(member: Schedulable) -> int:
-    return member.prio
+            for member in tier.order(key):
+                if member.available and member not in tried:
+                    if not member.full:
+                        return member
+                    full = full or member
+        return full
 
 
 class _Tier(Generic[T]):
@@ -77,41 +95,61 @@ class _Tier(Generic[T]):
 
     def __init__(self, members: tuple[T, ...]) -> None:
         self._members = members
-        self._weights = dict(zip(members, _as_integers([m.weight for m in members]), strict=True))
-        self._lock = threading.Lock()  # guards _sharing, _total and _credit
-        self._sharing: list[T] = []
-        self._total = 0
-        self._credit: dict[T, int] = {}
+        self.sharing: tuple[T, ...] = ()  # those that have turns
+        self._turns: Iterator[T] = iter(())
+        self._cycle: Sequence[T] = ()
+        self._position = 0
 
-    def order(self) -> list[T]:
-        """The available members: whose turn it is, then those whose turn is next."""
+    def next(self) -> T:
+        """Whose turn it is."""
+        cycle = self._cycle
+        if not cycle:
+            return next(self._turns)
+        position = self._position
+        self._position = position + 1 if position + 1 < len(cycle) else 0
+        return cycle[position]
+
+    def order(self, key: bytes | None) -> list[T]:
+        """All members: by `key` or by turns, the silent ones last."""
+        if key is not None:
+            rank: Callable[[T], float] = lambda member: -score(member.name, key, float(member.weight))  # noqa: E731
+            return sorted(self._members, key=lambda member: (member.silent, rank(member)))
+        coming = [*self._cycle[self._position :], *self._cycle[: self._position]]
+        ordered = list(dict.fromkeys([*coming, *self._members]))
+        return sorted(ordered, key=lambda member: member.silent)
+
+    def begin_anew(self) -> None:
+        """Somebody came or went: other turns from now on, beginning with whose turn it would have been."""
+        coming = [*self._cycle[self._position :], *self._cycle[: self._position]]
         up = [member for member in self._members if member.available]
-        if len(up) < 2:
-            return up
-        sharing = [member for member in up if not member.stalled] or up
-        with self._lock:
-            if sharing != self._sharing:
-                self._start_afresh(sharing)
-            credit = self._credit
-            for member in sharing:
-                credit[member] += self._weights[member]
-            order = sorted(sharing, key=credit.__getitem__, reverse=True)
-            credit[order[0]] -= self._total
-        return order if len(order) == len(up) else order + [member for member in up if member not in sharing]
-
-    def peek(self) -> T | None:
-        """Whose turn is next, None when nobody is available."""
-        with self._lock:
-            up = [(self._credit.get(member, 0) + self._weights[member], member) for member in self._members]
-        return max((turn for turn in up if turn[1].available), key=lambda turn: turn[0], default=(0, None))[1]
-
-    def _start_afresh(self, sharing: list[T]) -> None:
-        self._sharing = sharing
-        self._total = sum(self._weights[member] for member in sharing)
-        self._credit = dict.fromkeys(sharing, 0)
+        self.sharing = tuple([member for member in up if not member.silent] or up)
+        self._cycle, self._position = (), 0
+        if not self.sharing:
+            return
+        weights = _as_integers([member.weight for member in self.sharing])
+        turns = _smooth(self.sharing, weights)
+        if sum(weights) > _CYCLE_MAX:
+            self._turns = turns
+            return
+        self._cycle = [next(turns) for _ in range(sum(weights))]
+        following = next((member for member in coming if member in self.sharing), None)
+        if following is not None:
+            self._position = self._cycle.index(following)
 
 
-def _as_integers(weights: list[Fraction]) -> list[int]:
-    """The same proportions in whole numbers: decimals would drift."""
+def _smooth(members: Sequence[T], weights: Sequence[int]) -> Iterator[T]:
+    """Turns without an end."""
+    total, credit = sum(weights), [0] * len(members)
+    while True:
+        credit = [have + weight for have, weight in zip(credit, weights, strict=True)]
+        best = credit.index(max(credit))
+        credit[best] -= total
+        yield members[best]
+
+
+def _as_integers(weights: Sequence[Fraction]) -> list[int]:
+    """The same proportions in the smallest whole numbers: decimals would drift."""
     common = math.lcm(*(weight.denominator for weight in weights))
-    return [int(weight * common) for weight in weights]
+    whole = [int(weight * common) for weight in weights]
+    divisor = math.gcd(*whole)
+    return [number // divisor for number in whole]

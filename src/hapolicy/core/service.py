@@ -1,15 +1,19 @@
 """What a user defines with ``-s``: one policy service. Pure.
 
-``NAME=ADDRESS:PORT[:PRIO[:WEIGHT[:TIMEOUT]]]``, as hapolicy 1.00 read it; an empty field takes its default.
+``NAME=ADDRESS:PORT[:PRIO[:WEIGHT[:TIMEOUT]]][,KEY=VALUE...]``; without keys as hapolicy 1.00 read it. An empty field
+takes its default. A comma that belongs to a value, in an action or a socket path, is written twice.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 from hapolicy.core.address import Address, AddressError, TcpAddress, parse_address, split_address
+from hapolicy.core.rules import HEDGE_AUTO, HEDGE_OFF, Hedge, Probe
 
 DEFAULT_PRIO = 10
 DEFAULT_WEIGHT = "1"
@@ -31,6 +35,9 @@ class Service:
 
     `prio`: lower is asked first. `weight`: its share among the services of its prio, exact.
     `timeout_s`: the longest that one exchange with it may take, in seconds.
+    `max_connections`: how many connections to it there may be, None for any number.
+    `hedge`, `probe`, `suspect_action`: its own in the place of the options', None for these.
+    `slow_start_s`: over how many seconds its share grows after it came up.
     """
 
     name: str
@@ -38,16 +45,35 @@ class Service:
     prio: int
     weight: Fraction
     timeout_s: float
+    max_connections: int | None = None
+    hedge: Hedge | None = None
+    probe: Probe | None = None
+    slow_start_s: float = 0.0
+    suspect_action: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.name}={self.address}:{self.prio}:{_decimal(self.weight)}:{_decimal(self.timeout_s)}"
+        fields = f"{self.name}={self.address}:{self.prio}:{_decimal(self.weight)}:{_decimal(self.timeout_s)}"
+        return "".join([fields.replace(",", ",,"), *(f",{key}={value}" for key, value in self.keys().items())])
+
+    def keys(self) -> dict[str, str]:
+        """What is set by ``,KEY=VALUE``, as it is written."""
+        written = {
+            "max": self.max_connections,
+            "hedge": self.hedge,
+            "probe": self.probe and self.probe.value,
+            "slow-start": _decimal(self.slow_start_s) if self.slow_start_s else None,
+            "suspect": self.suspect_action and self.suspect_action.replace(",", ",,"),
+        }
+        return {key: str(value) for key, value in written.items() if value is not None}
 
 
 def parse_service(text: str) -> Service:
     """The service that a ``-s`` argument defines. Raises `ServiceError`."""
-    name, equals, rest = text.partition("=")
+    definition, *pairs = (part.replace("\0", ",") for part in text.replace(",,", "\0").split(","))
+    name, equals, rest = definition.partition("=")
     if not equals:
         raise ServiceError("no NAME= before the address")
+    keys = parse_keys(pairs)
     try:
         where, more = split_address(rest)
         address = parse_address(*where)
@@ -64,7 +90,63 @@ def parse_service(text: str) -> Service:
         prio=_integer("prio", prio or str(DEFAULT_PRIO)),
         weight=_decimal_above_0("weight", weight or DEFAULT_WEIGHT),
         timeout_s=float(_decimal_above_0("timeout", timeout or DEFAULT_TIMEOUT_S)),
+        **keys,
     )
+
+
+def parse_keys(pairs: Iterable[str]) -> dict[str, Any]:
+    """The fields of `Service` that KEY=VALUE pairs set. Raises `ServiceError`."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or key not in _KEYS:
+            raise ServiceError(f"{pair!r} after a comma is not KEY=VALUE; there are: {', '.join(_KEYS)}")
+        field, parse = _KEYS[key]
+        if field in found:
+            raise ServiceError(f"{key}= is given twice")
+        found[field] = parse(value)
+    return found
+
+
+def parse_hedge(text: str) -> Hedge:
+    """auto, off or a number of seconds. Raises `ServiceError`."""
+    if text in ("auto", "off"):
+        return HEDGE_AUTO if text == "auto" else HEDGE_OFF
+    try:
+        return Hedge(after_s=float(_decimal_above_0("hedge", text)))
+    except ServiceError:
+        raise ServiceError(f"hedge {text!r} is neither auto, off nor a number of seconds above 0") from None
+
+
+def parse_action(text: str) -> str:
+    """An access(5) action as it goes to Postfix. Raises `ServiceError`."""
+    if not text.strip():
+        raise ServiceError("an empty action; Postfix would answer 451 4.3.5 to the mail")
+    if not text.isprintable():
+        raise ServiceError("the action holds a control character, which would break the answer")
+    return text.strip()
+
+
+def _max(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= 100_000 or len(text) > 9:
+        raise ServiceError(f"max {text!r} is not a whole number from 1 to 100000")
+    return int(text)
+
+
+def _probe(text: str) -> Probe:
+    kinds = [kind.value for kind in Probe]
+    if text not in kinds:
+        raise ServiceError(f"probe {text!r} is none of {', '.join(kinds)}")
+    return Probe(text)
+
+
+_KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "max": ("max_connections", _max),
+    "hedge": ("hedge", parse_hedge),
+    "probe": ("probe", _probe),
+    "slow-start": ("slow_start_s", lambda text: float(_decimal_above_0("slow-start", text))),
+    "suspect": ("suspect_action", parse_action),
+}
 
 
 def _checked_name(name: str) -> str:

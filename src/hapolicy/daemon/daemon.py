@@ -16,29 +16,23 @@ from typing import TYPE_CHECKING, Any
 import hapolicy
 from hapolicy.admin.control.server import ControlServer
 from hapolicy.admin.operations import Operations
-from hapolicy.admin.status import log_status
+from hapolicy.admin.status import status_events
 from hapolicy.config.settings import Settings, SettingsError, Warnings
-from hapolicy.core.events import Level
+from hapolicy.core import events
 from hapolicy.daemon import systemd
 from hapolicy.daemon.process import HANDLED_SIGNALS, LOG_CLOSE_S, STOP_SIGNALS, tell_warnings
 from hapolicy.daemon.watchdog import Watchdog
-from hapolicy.log.events import EventLog
+from hapolicy.log.eventlog import EventLog
 from hapolicy.net.listeners import Listening, describe
-from hapolicy.proxy.clients import Clients
 from hapolicy.proxy.pool import Pool
 from hapolicy.proxy.server import PolicyServer
 
 if TYPE_CHECKING:
     from hapolicy.admin.http.server import WebServer
 
-# A thousand threads that all want the GIL wake each other 200 times a second at the default 5 ms.
-_SWITCH_INTERVAL_S = 0.05
-
-# Resident is what a thread touches, 20 kB; this is address space.
-_STACK_BYTES = 256 * 1024
-
-# What a reload cannot change: who listens is decided, and privileges may be gone.
-_FIXED = {"listeners": "--listen", "control": "--control", "http": "--http", "log_sink": "--log", "cpu": "--cpu"}
+# What a reload cannot change: the sockets are open, and privileges may be gone.
+_FIXED = {"listeners": "--listen", "control": "--control", "http": "--http", "workers": "--workers"}
+_FIXED |= {"log_sink": "--log", "log_path": "--log"}
 
 
 class Daemon:
@@ -49,11 +43,10 @@ class Daemon:
         self._log = log
         self._read_settings = read_settings
         self._pool = Pool(settings, log)
-        self._clients = Clients(settings.max_clients, log)
         self._servers: list[PolicyServer] = []
         self._control: list[ControlServer] = []
         self._web: list[WebServer] = []
-        self._operations = Operations(self._current_pool, self._client_counts, log, self.reload)
+        self._operations = Operations(self._pool, log, self.reload)
         self._started_at = time.monotonic()
         self._reloads: queue.SimpleQueue[Future[Warnings]] = queue.SimpleQueue()  # who waits for the next reload
 
@@ -76,9 +69,10 @@ class Daemon:
         return done
 
     def _serve(self, listening: Listening) -> None:
-        watchdog = Watchdog(listening.clients, self._clients, self._current_pool, self._log)
+        watchdog = Watchdog(listening.clients, self._pool, self._log)
         self._start(listening)
         systemd.notify("READY=1", watchdog.status_line())
+        self._log.warm()
         if interval_s := systemd.watchdog_s():
             watchdog.start(interval_s)
         why = self._wait_for_stop()
@@ -88,39 +82,29 @@ class Daemon:
 
     def _start(self, listening: Listening) -> None:
         settings, log = self._settings, self._log
-        self._servers = [
-            PolicyServer(sock, self._clients, lambda: self._pool.relay, log, settings.allow)
-            for sock in listening.clients
-        ]
+        self._pool.start()
+        self._servers = [PolicyServer(sock, self._pool, log, settings.allow) for sock in listening.clients]
         self._control = [ControlServer(sock, self._operations, log) for sock in listening.control]
         if listening.http:
             from hapolicy.admin.http.server import WebServer  # http.server takes time and memory: only where it is used
 
-            self._web = [WebServer(sock, self._operations, log, settings.http_allow) for sock in listening.http]
-        self._pool.watch()
-        sys.setswitchinterval(_SWITCH_INTERVAL_S)
-        threading.stack_size(_STACK_BYTES)
-        for server in self._servers:
+            status = self._operations.status
+            self._web = [WebServer(sock, status, log, settings.http_allow) for sock in listening.http]
+        for server in (*self._servers, *self._control, *self._web):
             server.start()
-        for control in self._control:
-            control.start()
-        for web in self._web:
-            web.start()
         self._tell_started(listening)
-
-    def _current_pool(self) -> Pool:
-        return self._pool
-
-    def _client_counts(self) -> tuple[int, int, float]:
-        return len(self._clients), self._clients.limit, self._clients.longest_wait_s()
 
     def _wait_for_stop(self) -> signal.Signals:
         while (received := signal.Signals(signal.sigwait(HANDLED_SIGNALS))) not in STOP_SIGNALS:
             if received is signal.SIGHUP:
                 self._reload()
             else:
-                log_status(self._pool)
+                self._log_status()
         return received
+
+    def _log_status(self) -> None:
+        for event in status_events(self._pool.status().services):
+            self._log.emit(event)
 
     def _reload(self) -> None:
         systemd.reloading()
@@ -132,7 +116,7 @@ class Daemon:
             warnings = self._adopt(self._read_settings())
         except SettingsError as error:
             failure = error
-            self._log.emit(Level.ERROR, "daemon.reload_failed", error=str(error))
+            self._log.emit(events.DAEMON_RELOAD_FAILED(error=str(error)))
         except Exception as fault:  # noqa: BLE001 - whatever a file may bring about, mail goes on
             failure = SettingsError(f"a fault of hapolicy, logged as daemon.error: {fault!r}")
             self._log.fault()
@@ -144,11 +128,10 @@ class Daemon:
                 done.set_result(warnings)
 
     def _adopt(self, settings: Settings) -> Warnings:
-        """Go by `settings` from now on: one assignment; sessions and requests in flight go on."""
-        former, self._pool = self._pool, Pool(settings, self._log, self._pool)
-        self._pool.watch()
-        former.retire(self._pool)
-        self._clients.limit = settings.max_clients
+        """Go by `settings` from now on; clients and requests in flight go on."""
+        former = self._pool.settings
+        self._reopen_log()
+        self._pool.adopt(settings)
         for server in self._servers:
             server.allow = settings.allow
         for web in self._web:
@@ -156,32 +139,39 @@ class Daemon:
         self._log.level = settings.log_level
         warnings = settings.warnings + self._takes_a_restart(settings)
         tell_warnings(warnings, self._log)
-        self._tell_reloaded(former.settings, settings)
+        self._tell_reloaded(former, settings)
         return warnings
 
+    def _reopen_log(self) -> None:
+        try:
+            self._log.reopen()
+        except OSError as error:
+            path = self._settings.log_path
+            raise SettingsError(f"--log {path}: {error.strerror}; the former file stays in use") from None
+
     def _takes_a_restart(self, settings: Settings) -> Warnings:
-        """What `settings` wants to be otherwise, in vain."""
-        return tuple(
-            (option, "changed, which takes a restart")
-            for field, option in _FIXED.items()
-            if getattr(settings, field) != getattr(self._settings, field)
-        )
+        """Changed options that need a restart."""
+        changed = [
+            option for field, option in _FIXED.items() if getattr(settings, field) != getattr(self._settings, field)
+        ]
+        return tuple((option, "changed, which takes a restart") for option in dict.fromkeys(changed))
 
     def _stop(self, why: signal.Signals, listening: Listening) -> None:
-        self._log.emit(Level.INFO, "daemon.stopping", signal=why.name, clients=len(self._clients))
-        self._clients.finish()
+        self._log.emit(events.DAEMON_STOPPING(signal=why.name, clients=self._pool.clients))
         for server in (*self._servers, *self._control, *self._web):
             server.shutdown()
+        self._pool.finish()
         listening.close()  # who comes now is better refused than kept waiting
         drained = self._drain()
+        clients = self._pool.clients
         self._pool.stop()
         uptime_s = round(time.monotonic() - self._started_at, 3)
-        self._log.emit(Level.INFO, "daemon.stopped", drained=drained, clients=len(self._clients), uptime_s=uptime_s)
+        self._log.emit(events.DAEMON_STOPPED(drained=drained, clients=clients, uptime_s=uptime_s))
 
     def _drain(self) -> bool:
         """Wait for the requests in flight; a second SIGTERM or SIGINT ends the wait."""
         give_up_at = time.monotonic() + self._pool.settings.drain_s
-        while len(self._clients):
+        while self._pool.clients:
             if time.monotonic() > give_up_at or signal.sigtimedwait(STOP_SIGNALS, 0.02):
                 return False
         return True
@@ -190,25 +180,25 @@ class Daemon:
         tell_warnings(self._settings.warnings, self._log)
         tell_warnings(tuple(("--listen", warning) for warning in listening.warnings), self._log)
         self._log.emit(
-            Level.INFO,
-            "daemon.started",
-            version=hapolicy.__version__,
-            pid=os.getpid(),
-            listen=[describe(sock) for sock in listening.clients],
-            control=[describe(sock) for sock in listening.control],
-            http=[describe(sock) for sock in listening.http],
-            services=[str(service) for service in self._settings.services],
-            default=self._settings.default_action,
+            events.DAEMON_STARTED(
+                version=hapolicy.__version__,
+                pid=os.getpid(),
+                listen=[describe(sock) for sock in listening.clients],
+                control=[describe(sock) for sock in listening.control],
+                http=[describe(sock) for sock in listening.http],
+                services=[str(service) for service in self._settings.services],
+                default=self._settings.requests.default_action,
+            )
         )
 
     def _tell_reloaded(self, former: Settings, settings: Settings) -> None:
         before, after = set(former.services), set(settings.services)
         self._log.emit(
-            Level.INFO,
-            "daemon.reloaded",
-            services=[str(service) for service in settings.services],
-            new=sorted(str(service) for service in after - before),
-            gone=sorted(str(service) for service in before - after),
+            events.DAEMON_RELOADED(
+                services=[str(service) for service in settings.services],
+                new=sorted(str(service) for service in after - before),
+                gone=sorted(str(service) for service in before - after),
+            )
         )
 
     def _log_uncaught(self, caught: Any) -> None:

@@ -2,54 +2,85 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import socket
 import threading
+import time
 
-from hapolicy.admin.status import log_status
+from hapolicy.admin.status import status_events
 from hapolicy.config.settings import Settings
-from hapolicy.core.events import Level
-from hapolicy.daemon.process import LOG_CLOSE_S, STOP_SIGNALS, stdin_is_connected_socket, tell_warnings
-from hapolicy.log.events import EventLog
-from hapolicy.proxy.channel import Channel, PipeChannel, SocketChannel
+from hapolicy.core import events
+from hapolicy.daemon.process import HANDLED_SIGNALS, LOG_CLOSE_S, STOP_SIGNALS, stdin_is_connected_socket, tell_warnings
+from hapolicy.log.eventlog import EventLog
 from hapolicy.proxy.pool import Pool
-from hapolicy.proxy.session import Session
+
+_COPY_BYTES = 65_536
+_GONE = signal.SIGUSR2  # tells the main thread, which waits for signals, that the client has gone
 
 
 def serve_stdio(settings: Settings, log: EventLog) -> None:
     """Serve until the client ends; SIGTERM and SIGINT let its request in flight finish."""
-    with contextlib.ExitStack() as stack:
-        pool = Pool(settings, log)
-        session = Session(_channel(stack), lambda: pool.relay, log, "stdin")
-        _handle_signals(session)
-        threading.Thread(target=_tell_status, args=(pool,), name="status", daemon=True).start()
-        # Each client has a process of its own: as warnings, the same few lines would come with every connection.
-        tell_warnings(settings.warnings, log, Level.DEBUG)
-        pool.watch()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-        session.run()
-        pool.stop()
+    signal.pthread_sigmask(signal.SIG_BLOCK, [_GONE])
+    pool = Pool(settings, log, on_empty=lambda: os.kill(os.getpid(), _GONE))
+    # Each client has a process of its own: as warnings, the same few lines would come with every connection.
+    tell_warnings(settings.warnings, log, events.CONFIG_DOUBT)
+    pool.start()
+    writer = _hand_over(pool)
+    _serve(pool, log)
+    if writer is not None:
+        writer.join(LOG_CLOSE_S)
+    pool.stop()
     log.close(LOG_CLOSE_S)
 
 
-def _channel(stack: contextlib.ExitStack) -> Channel:
-    if not stdin_is_connected_socket():
-        return PipeChannel(0, 1)
-    sock = stack.enter_context(socket.socket(fileno=os.dup(0)))
-    sock.setblocking(True)
-    return SocketChannel(sock)
+def _serve(pool: Pool, log: EventLog) -> None:
+    while (received := signal.sigwait([*HANDLED_SIGNALS, _GONE])) != _GONE:
+        if received == signal.SIGUSR1:
+            for event in status_events(pool.status().services):
+                log.emit(event)
+        elif received in STOP_SIGNALS:
+            _drain(pool)
+            return
 
 
-def _handle_signals(session: Session) -> None:
-    for stop in STOP_SIGNALS:
-        signal.signal(stop, lambda *_: session.finish())
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the next client has a process of its own
+def _drain(pool: Pool) -> None:
+    """Wait for the request in flight; a second SIGTERM or SIGINT ends the wait."""
+    pool.finish()
+    give_up_at = time.monotonic() + pool.settings.drain_s
+    while pool.clients and time.monotonic() < give_up_at and not signal.sigtimedwait([*STOP_SIGNALS, _GONE], 0.02):
+        pass
 
 
-def _tell_status(pool: Pool) -> None:
-    """On SIGUSR1, from a thread: a handler interrupts a request at any line, perhaps one that holds a lock it needs."""
-    while True:
-        signal.sigwait([signal.SIGUSR1])
-        log_status(pool)
+def _hand_over(pool: Pool) -> threading.Thread | None:
+    """Give the client to the worker. What is no socket is copied to one: epoll takes neither files nor all terminals.
+
+    Returns the thread that writes to stdout, if there is one.
+    """
+    if stdin_is_connected_socket():
+        pool.hand_over(socket.socket(fileno=os.dup(0)), "stdin")
+        return None
+    ours, theirs = socket.socketpair()
+    threading.Thread(target=_copy_in, args=(theirs,), name="stdin", daemon=True).start()
+    writer = threading.Thread(target=_copy_out, args=(theirs,), name="stdout", daemon=True)
+    writer.start()
+    pool.hand_over(ours, "stdin")
+    return writer
+
+
+def _copy_in(to: socket.socket) -> None:
+    try:
+        while data := os.read(0, _COPY_BYTES):
+            to.sendall(data)
+        to.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass  # the worker has parted with the client
+
+
+def _copy_out(source: socket.socket) -> None:
+    try:
+        while data := source.recv(_COPY_BYTES):
+            while data:
+                data = data[os.write(1, data) :]
+    except OSError:
+        source.close()  # nobody reads: the worker sees the end of its client

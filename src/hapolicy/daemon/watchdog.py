@@ -2,11 +2,10 @@
 
 What is checked before each WATCHDOG=1, every half of the time that the service manager grants:
 
-1. Each listener takes a real connection, gives it a session, and the session ends when we end it: the accept loop,
-   the start of a thread, and the register of clients work. (Not while --max-clients is reached: then not to accept
-   is right. Nor on a unix socket whose mode keeps us out.)
-2. Whose turn it is can be told, and the counters can be read: no lock on a request's walk is stuck.
-3. No client waits for an answer longer than the deadline allows.
+1. Each worker's loop turns.
+2. Each listener takes a real connection, hands it to a worker, and the worker ends it when we do. (Not while --max-
+clients is reached: then not to accept is right. Nor on a unix socket whose mode keeps us out.)
+3. No client waits for an answer beyond the deadline that held when it asked.
 
 No service is asked. A check that hangs ends the WATCHDOG=1 as surely as one that fails.
 """
@@ -15,30 +14,26 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from hapolicy.core.breaker import State
-from hapolicy.core.events import Level
+from hapolicy.core import events
 from hapolicy.core.text import counted
 from hapolicy.daemon import systemd
-from hapolicy.log.events import EventLog
-from hapolicy.proxy.clients import Clients
+from hapolicy.log.eventlog import EventLog
 from hapolicy.proxy.pool import Pool
 
 # Far more than a connection on this host needs under load, far less than the usual WatchdogSec= of 30 s.
 _CONNECT_TIMEOUT_S = 5.0
 _OVERDUE_S = 5.0
+_STALLED_S = 5.0
 
 
 class Watchdog:
     """Watches over the daemon on a thread of its own."""
 
-    def __init__(
-        self, sockets: Sequence[socket.socket], clients: Clients, pool: Callable[[], Pool], log: EventLog
-    ) -> None:
+    def __init__(self, sockets: Sequence[socket.socket], pool: Pool, log: EventLog) -> None:
         self._sockets = sockets
-        self._clients = clients
         self._pool = pool
         self._log = log
         self._stop = threading.Event()
@@ -48,14 +43,15 @@ class Watchdog:
         threading.Thread(target=self._run, args=(interval_s / 2,), name="watchdog", daemon=True).start()
 
     def stop(self) -> None:
-        """No more."""
+        """Send no more."""
         self._stop.set()
 
     def status_line(self) -> str:
-        """What ``systemctl status`` shows."""
-        upstreams = self._pool().upstreams
-        up = sum(upstream.gate.state is State.UP for upstream in upstreams)
-        return f"STATUS={up} of {counted(len(upstreams), 'service')} up, {counted(len(self._clients), 'client')}"
+        """What ``systemctl status`` shows. Raises TimeoutError."""
+        status = self._pool.status()
+        up = sum(service.state in ("up", "draining") for service in status.services)
+        services, clients = counted(len(status.services), "service"), counted(status.clients, "client")
+        return f"STATUS={up} of {services} up, {clients}"
 
     def _run(self, period_s: float) -> None:
         while True:
@@ -63,19 +59,23 @@ class Watchdog:
                 self.check()
                 systemd.notify("WATCHDOG=1", self.status_line())
             except (OSError, RuntimeError) as error:
-                self._log.emit(Level.ERROR, "watchdog.failed", error=str(error))
+                self._log.emit(events.WATCHDOG_FAILED(error=str(error)))
+            except Exception:  # noqa: BLE001 - the outermost guard: an unknown fault is no reason to end the watch
+                self._log.fault()
             if self._stop.wait(period_s):
                 return
 
     def check(self) -> None:
         """Return when all works; raise OSError or RuntimeError, or hang, when not."""
-        pool = self._pool()
-        if len(self._clients) < self._clients.limit:
+        for name, age_s in self._pool.heartbeat_ages_s().items():
+            if age_s > _STALLED_S:
+                raise RuntimeError(f"the loop of {name} has not turned for {age_s:.1f} s")
+        if self._pool.has_room():
             for sock in self._sockets:
                 _connect_and_leave(sock)
-        pool.relay.rehearse()
-        if self._clients.longest_wait_s() > pool.settings.deadline_s + _OVERDUE_S:
-            raise RuntimeError("a client waits for an answer beyond the deadline")
+        overdue_s = self._pool.overdue_s()
+        if overdue_s > _OVERDUE_S:
+            raise RuntimeError(f"a client waits for an answer {overdue_s:.1f} s beyond its deadline")
 
 
 def _connect_and_leave(listening: socket.socket) -> None:

@@ -10,7 +10,7 @@ import socket
 import stat
 from collections.abc import Sequence
 
-from hapolicy.config.examples import right_example
+from hapolicy.config.parser import right_example
 from hapolicy.config.settings import DEFAULT_LISTENERS, Listener, Settings, SettingsError
 from hapolicy.core.address import TcpAddress, UnixAddress
 

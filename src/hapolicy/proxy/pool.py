@@ -1,60 +1,189 @@
-"""All that one configuration runs: the upstreams, who asks them in which order, who watches over them.
-
-A reload makes a new pool from the former one: a service whose name and address stay keeps its health, links and
-counters, whatever else of it changes. Requests in flight end on the pool on which they began.
-"""
+"""All workers as one: hands them clients, orders and settings, and adds up what they say. Thread-safe."""
 
 from __future__ import annotations
 
+import itertools
+import queue
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
 from hapolicy.config.settings import Settings
-from hapolicy.core.counters import Changes, Tally
-from hapolicy.core.scheduler import Scheduler
-from hapolicy.core.service import Service
-from hapolicy.log.events import EventLog
-from hapolicy.proxy.recovery import Recovery
-from hapolicy.proxy.relay import Relay, Rules
-from hapolicy.proxy.upstream import Upstream
+from hapolicy.core.failover import Failover, Outcome
+from hapolicy.core.failures import ServiceFailure
+from hapolicy.core.protocol import Request, action_of
+from hapolicy.core.status import PoolStatus
+from hapolicy.log.eventlog import EventLog
+from hapolicy.net.resolver import Resolver
+from hapolicy.proxy import snapshot
+from hapolicy.proxy.changes import Changes
+from hapolicy.proxy.services import UnknownService
+from hapolicy.proxy.worker import Worker
+
+__all__ = ["Answered", "Pool", "UnknownService"]
+
+_CALL_MAX_S = 5.0
+_QUERY_MARGIN_S = 5.0
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The outcome of a query: the action, the service that gave it (None: none did), and how long it took."""
+
+    action: str
+    service: str | None
+    took_ms: float
 
 
 class Pool:
-    """The services of one configuration, in use."""
+    """The workers of one daemon."""
 
-    def __init__(self, settings: Settings, log: EventLog, former: Pool | None = None) -> None:
+    def __init__(self, settings: Settings, log: EventLog, on_empty: Callable[[], None] = lambda: None) -> None:
+        """`on_empty` is called on a worker's thread when its last client has gone."""
         self.settings = settings
-        self.tally: Tally = former.tally if former else Tally()
-        self._recovery: Recovery = former._recovery if former else Recovery(log)
-        self.changes: Changes = former.changes if former else Changes(on_change=self._recovery.wake)
-        self._log = log
-        known = {upstream.name: upstream for upstream in former.upstreams} if former else {}
-        self.upstreams: tuple[Upstream, ...] = tuple(
-            self._upstream(service, known.get(service.name)) for service in settings.services
-        )
-        self.relay = Relay(
-            Scheduler(self.upstreams),
-            Rules(settings.default_action, settings.deadline_s, settings.log_requests),
-            log,
-            self.tally,
-        )
+        self._resolver = Resolver(log)
+        self._changes = Changes(settings.requests.default_action)
+        self.workers = [
+            Worker(number, settings, log, self._resolver, self._changes) for number in range(settings.workers)
+        ]
+        for worker in self.workers:
+            worker.on_empty = on_empty
+        self._next_worker = itertools.cycle(self.workers)
 
-    def watch(self) -> None:
-        """Watch over the services, in the former pool's place; look at once."""
-        self._recovery.watch(self.upstreams, self.settings)
-
-    def retire(self, successor: Pool) -> None:
-        """Part with the services that `successor` has not taken over."""
-        for upstream in self.upstreams:
-            if upstream not in successor.upstreams:
-                upstream.retire()
+    def start(self) -> None:
+        """Begin to serve. Returns when each worker's loop turns."""
+        for worker in self.workers:
+            worker.start()
+        self._each(lambda worker: None)
 
     def stop(self) -> None:
-        """No further probes; the kept links are closed."""
-        self._recovery.stop()
-        for upstream in self.upstreams:
-            upstream.retire()
+        """End the workers, and close all that is theirs."""
+        for worker in self.workers:
+            worker.stop()
+        for worker in self.workers:
+            if worker.stopped.wait(_CALL_MAX_S):
+                worker.close_loop()
+        self._resolver.stop()
 
-    def _upstream(self, service: Service, known: Upstream | None) -> Upstream:
-        health, connect_timeout_s = self.settings.health, self.settings.connect_timeout_s
-        if known is not None and known.service.address == service.address:
-            known.redefine(service, health, connect_timeout_s)
-            return known
-        return Upstream(service, health, connect_timeout_s, self._log, self.changes)
+    # Clients
+
+    @property
+    def clients(self) -> int:
+        """How many are connected."""
+        return sum(len(worker.sessions) for worker in self.workers)
+
+    def has_room(self) -> bool:
+        """Whether one more client may be connected."""
+        return self.clients < self.settings.max_clients
+
+    def hand_over(self, sock: socket.socket, name: str) -> None:
+        """Give a connected client to a worker."""
+        sock.setblocking(False)
+        next(self._next_worker).adopt(sock, name)
+
+    def finish(self) -> None:
+        """Read no new requests; clients end when what they have asked is answered."""
+        for worker in self.workers:
+            worker.post(worker.finish)
+
+    # Settings and operators
+
+    def adopt(self, settings: Settings) -> None:
+        """Go by other settings from now on: one posted call a worker. Raises TimeoutError."""
+        self._changes.default_action = settings.requests.default_action
+        self._each(lambda worker: worker.reconfigure(settings))
+        self.settings = settings
+
+    def drain(self, name: str) -> None:
+        """Ask the service nothing new; what it was asked finishes. Raises `UnknownService`."""
+        self._each(lambda worker: worker.services.drain(name))
+
+    def ready(self, name: str) -> None:
+        """End `drain`. Raises `UnknownService`."""
+        self._each(lambda worker: worker.services.ready(name))
+
+    def trip(self, name: str) -> None:
+        """Count the service as down; probes find out when it is well. Raises `UnknownService`."""
+        self._each(lambda worker: worker.services.trip(name))
+
+    def reset(self, name: str) -> None:
+        """Count the service as up, no failure counted. Raises `UnknownService`."""
+        self._each(lambda worker: worker.services.reset(name))
+
+    def query(self, request: Request, name: str | None = None) -> Answered:
+        """Ask as a client would or, with `name`, that service alone, whatever its health.
+
+        Raises `UnknownService` and TimeoutError; with `name` also `ServiceFailure`.
+        """
+        start = time.monotonic()
+        answers: queue.SimpleQueue[tuple[bytes, str | None] | ServiceFailure] = queue.SimpleQueue()
+        worker = self.workers[0]
+        if name is None:
+            worker.call(lambda: worker.ask(request, _Operator(worker, answers)), _CALL_MAX_S)
+            timeout_s = self.settings.requests.deadline_s
+        else:
+            done: Callable[[bytes | ServiceFailure], None] = partial(_deliver, answers, name)
+            timeout_s = worker.call(lambda: worker.services.query(name, request.raw, done), _CALL_MAX_S)
+        try:
+            answer = answers.get(timeout=timeout_s + _QUERY_MARGIN_S)
+        except queue.Empty:
+            raise TimeoutError("no answer") from None
+        if isinstance(answer, ServiceFailure):
+            raise answer
+        return Answered(action_of(answer[0]), answer[1], round((time.monotonic() - start) * 1000, 3))
+
+    # Status
+
+    def status(self) -> PoolStatus:
+        """Where everything stands. Raises TimeoutError when a worker does not answer."""
+        snapshots = [worker.call(partial(snapshot.take, worker), _CALL_MAX_S) for worker in self.workers]
+        requests: Counter[tuple[str, str]] = Counter()
+        for each in snapshots:
+            requests.update(each.requests)
+        return PoolStatus(
+            clients=sum(each.clients for each in snapshots),
+            max_clients=self.settings.max_clients,
+            workers=len(snapshots),
+            longest_wait_s=round(max(each.longest_wait_s for each in snapshots), 3),
+            longest_turn_s=max(each.longest_turn_s for each in snapshots),
+            requests=[(outcome, state, count) for (outcome, state), count in sorted(requests.items())],
+            services=snapshot.merged(snapshots),
+            changes=self._changes.kept(),
+        )
+
+    def heartbeat_ages_s(self) -> dict[str, float]:
+        """For each worker, the seconds since its loop last turned: at most one while all is well."""
+        now = time.monotonic()
+        return {f"worker-{worker.number}": now - worker.woke_at for worker in self.workers}
+
+    def overdue_s(self) -> float:
+        """By how much the most overdue client is past its own deadline; 0 normally. Raises TimeoutError."""
+        return max(worker.call(partial(snapshot.take, worker), _CALL_MAX_S).overdue_s for worker in self.workers)
+
+    def _each(self, call: Callable[[Worker], None]) -> None:
+        for worker in self.workers:
+            worker.call(partial(call, worker), _CALL_MAX_S)
+
+
+class _Operator:
+    """Asks as a client would."""
+
+    def __init__(self, worker: Worker, answers: queue.SimpleQueue[tuple[bytes, str | None] | ServiceFailure]) -> None:
+        self._worker = worker
+        self._answers = answers
+
+    def reply(self, failover: Failover) -> None:
+        """The answer is there."""
+        self._worker.decided(failover)
+        is_answer = failover.outcome is Outcome.ANSWERED and failover.winner is not None
+        name = failover.winner.upstream.name if is_answer and failover.winner else None
+        self._answers.put((failover.answer or b"", name))
+
+
+def _deliver(
+    answers: queue.SimpleQueue[tuple[bytes, str | None] | ServiceFailure], name: str, answer: bytes | ServiceFailure
+) -> None:
+    answers.put(answer if isinstance(answer, ServiceFailure) else (answer, name))

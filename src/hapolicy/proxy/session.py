@@ -1,96 +1,115 @@
-"""One client's connection: read a request, have it answered, write the answer, until the client ends."""
+"""One client: its requests are read one at a time, each is answered before the next is read."""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable
+import socket
+from typing import TYPE_CHECKING
 
-from hapolicy.core.events import Level
+from hapolicy.core.failover import Failover
 from hapolicy.core.protocol import MalformedRequest, Request, RequestReader
-from hapolicy.log.events import EventLog
-from hapolicy.proxy.channel import Channel
-from hapolicy.proxy.relay import Affinity, Relay
+from hapolicy.net.poll import Peer
 
-# Postfix keeps an idle connection for 300 s (smtpd_policy_service_max_idle) and any for 1000 s (max_ttl), and
-# pays a second and one of its two tries when we end it first: so we wait longer than both.
+if TYPE_CHECKING:
+    from hapolicy.core.upstream import Upstream
+    from hapolicy.proxy.connection import Connection
+    from hapolicy.proxy.worker import Worker
+
+# Postfix keeps an idle connection for 300 s (smtpd_policy_service_max_idle) and any for 1000 s (max_ttl), and pays a
+# second and one of its two tries when we end it first: so we wait longer than both.
 IDLE_MAX_S = 1100.0
 
-# smtpd sends a request in one write: who needs longer than this is no Postfix.
+# Postfix sends a request in one write; anything slower is not Postfix.
 REQUEST_MAX_S = 10.0
 
 
-class Session:
-    """Serves one client on the calling thread."""
+class Session(Peer):
+    """A client of one worker."""
 
-    def __init__(self, channel: Channel, relay: Callable[[], Relay], log: EventLog, peer: str) -> None:
-        self._channel = channel
-        self._relay = relay  # a function: a reload changes whom a running session asks
-        self._log = log
-        self._peer = peer
-        self._reader = RequestReader()
-        self._affinity = Affinity()
-        self._finishing = False
-        self._answering_since = math.inf
+    __slots__ = ("_worker", "connection", "failover", "gone", "idle_since", "instance", "name", "reader", "upstream")
 
-    def answering_s(self) -> float:
-        """For how many seconds the client has been waiting for an answer, below 0 while it does not."""
-        return time.monotonic() - self._answering_since
+    def __init__(self, sock: socket.socket, name: str, worker: Worker) -> None:
+        super().__init__(sock)
+        self.name = name
+        self._worker = worker
+        self.reader: RequestReader | None = None  # while a request has come in part, or more than one
+        self.failover: Failover | None = None  # the request that is being answered
+        self.idle_since = worker.now
+        self.gone = False
+        self.instance = b""  # the mail of the latest request, and
+        self.upstream: Upstream | None = None  # which service answered it
+        self.connection: Connection | None = None  # on which connection: claimed for this mail's next request
 
-    def run(self) -> None:
-        """Serve until the client ends, breaks the protocol, or `finish` is called. Raises nothing."""
+    def on_event(self, data: bytes) -> None:
+        """Bytes came, or b"": the client has ended."""
+        if not data:
+            self._end()
+            return
+        reader = self.reader = self.reader or RequestReader()
+        reader.feed(data)
+        self.next_request()
+
+    def next_request(self) -> None:
+        """Answer the next request that has come whole; without one, read on."""
+        reader = self.reader
+        assert reader is not None
         try:
-            while (request := self._next_request()) is not None:
-                self._channel.send(self._answer(request))
+            request = reader.next_request()
         except MalformedRequest as error:
-            self._reject(str(error))
-        except OSError as error:
-            self._log.emit(Level.DEBUG, "client.lost", client=self._peer, error=error.strerror or "timed out")
-        except MemoryError:
-            self._reject("no memory left on this host")
+            self._worker.reject(self, str(error))
+            return
+        if not reader.partial:
+            self.reader = None
+            self._worker.partial.discard(self)
+        if request is not None:
+            self._worker.partial.discard(self)
+            self._worker.begin(self, request)
+        elif self not in self._worker.partial:
+            self._worker.partial.add(self, self._worker.now + REQUEST_MAX_S)
 
-    def finish(self) -> None:
-        """End after what has been asked is answered. Called from another thread."""
-        self._finishing = True
-        self._channel.finish()
+    def expire(self) -> None:
+        """A request has not come whole in time."""
+        self._worker.reject(self, f"request not complete {REQUEST_MAX_S:g} s after its first byte")
 
-    def _next_request(self) -> Request | None:
-        """The next request, None when the client has ended."""
-        reader, complete_by = self._reader, 0.0
-        while (request := reader.next_request()) is None:
-            timeout_s = IDLE_MAX_S
-            if reader.partial:
-                now = time.monotonic()
-                complete_by = complete_by or now + REQUEST_MAX_S
-                timeout_s = complete_by - now
-            data = self._receive(timeout_s)
-            if not data:
-                return None
-            reader.feed(data)
-        return request
+    def reply(self, failover: Failover) -> None:
+        """`failover` has the answer (called by it)."""
+        worker = self._worker
+        worker.decided(failover)
+        self.failover = None
+        self.waits = False
+        self.idle_since = worker.now
+        if self.gone:
+            return
+        winner = failover.winner
+        if winner is not None and failover.request.instance:
+            self.instance, self.upstream = failover.request.instance, winner.upstream
+            self._claim(winner.carrier)
+        answer = failover.answer
+        assert answer is not None
+        worker.out.append((self, answer))
+        if self.unread or self.reader is not None:
+            worker.ready.append(self)
 
-    def _receive(self, timeout_s: float) -> bytes:
-        try:
-            data = self._channel.receive(timeout_s) if timeout_s > 0 else b""
-        except (BlockingIOError, TimeoutError):
-            data, timeout_s = b"", 0
-        if not data and self._reader.partial and not self._finishing:
-            when = f"not complete {REQUEST_MAX_S:g} s after its first byte" if timeout_s <= 0 else "cut off"
-            self._reject(f"request {when}")
-        return data
+    def leave_mail(self) -> None:
+        """Its next request is of another mail, or it is gone: the connection is free for others."""
+        connection, self.connection = self.connection, None
+        if connection is not None and connection.claimed_by is self:
+            connection.connections.unclaim(connection)
 
-    def _answer(self, request: Request) -> bytes:
-        relay = self._relay()
-        if self._log.level <= Level.DEBUG:
-            self._log.emit_later(Level.DEBUG, "request.received", lambda: {"attributes": request.attributes})
-        self._answering_since = time.monotonic()
-        try:
-            return relay.answer(request, self._affinity)
-        except Exception:  # noqa: BLE001 - a fault of ours must not stop anyone's mail
-            self._log.fault()
-            return relay.default_answer
-        finally:
-            self._answering_since = math.inf
+    def _claim(self, connection: object) -> None:
+        if connection is self.connection:
+            return
+        self.leave_mail()
+        self.connection = connection  # type: ignore[assignment]
+        if self.connection is not None:
+            self.connection.claimed_by = self
 
-    def _reject(self, reason: str) -> None:
-        self._log.emit(Level.WARNING, "client.rejected", client=self._peer, reason=reason)
+    def _end(self) -> None:
+        if self.reader is not None and self.reader.partial:
+            self._worker.reject(self, "request cut off")
+        else:
+            self._worker.close(self)
+
+
+def favourite_of(session: Session, request: Request) -> Upstream | None:
+    """The service that has answered this mail's requests so far."""
+    return session.upstream if request.instance and request.instance == session.instance else None

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from hapolicy.admin.control.protocol import Code, Order, OrderError, line_of, request_of, result_of
-from hapolicy.core.address import Address
-from hapolicy.core.protocol import action_of
-from hapolicy.net.link import Expiry, connect
-from hapolicy.net.resolver import Resolver
+from hapolicy.core.address import Address, TcpAddress
+from hapolicy.core.failures import FailureKind, ServiceFailure
+from hapolicy.core.protocol import AnswerReader, MalformedAnswer, action_of
+from hapolicy.core.synthetic import request_attributes
+from hapolicy.net.connect import kind_of
 
 # The daemon itself gives a reload 10 s.
 _REPLY_MAX_S = 15.0
@@ -63,39 +64,57 @@ def ask_service(address: Address, attributes: dict[str, str]) -> dict[str, Any]:
     """Ask a policy service itself. Raises `ServiceFailure`, or `OrderError` for what makes no request."""
     request = request_of(attributes)
     start = time.monotonic()
-    expiry = Expiry(start, _SERVICE_MAX_S)
-    link = connect(Resolver(address).addresses(_SERVICE_MAX_S), expiry)
     try:
-        answer = link.exchange(request.raw, expiry)
-    finally:
-        link.close()
+        with _connect(address) as sock:
+            sock.sendall(request.raw)
+            answer = _answer(sock, start + _SERVICE_MAX_S)
+    except TimeoutError:
+        raise ServiceFailure(FailureKind.ANSWER_TIMEOUT, f"no answer within {_SERVICE_MAX_S:g} s") from None
+    except socket.gaierror as error:
+        raise ServiceFailure(FailureKind.UNRESOLVABLE, error.strerror or str(error)) from None
+    except OSError as error:
+        raise ServiceFailure(kind_of(error), error.strerror or str(error)) from None
     took_ms = round((time.monotonic() - start) * 1000, 3)
     return {"action": action_of(answer), "service": str(address), "took_ms": took_ms}
 
 
+def _connect(address: Address) -> socket.socket:
+    if isinstance(address, TcpAddress):
+        return socket.create_connection((address.host, address.port), _SERVICE_MAX_S)
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(_SERVICE_MAX_S)
+    try:
+        sock.connect(address.path)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _answer(sock: socket.socket, deadline: float) -> bytes:
+    """The whole answer. Raises OSError and `ServiceFailure`."""
+    reader = AnswerReader()
+    while True:
+        sock.settimeout(max(0.001, deadline - time.monotonic()))
+        data = sock.recv(4096)
+        if not data:
+            raise ServiceFailure(FailureKind.CLOSED, "closed before a whole answer")
+        try:
+            answer = reader.feed(data)
+        except MalformedAnswer as error:
+            raise ServiceFailure(FailureKind.MALFORMED, str(error)) from None
+        if answer is not None:
+            return answer
+
+
 def attributes_of(words: Sequence[str]) -> dict[str, str]:
     """A request's attributes: the usual ones, replaced and added to by "attr=value" words. Raises ValueError."""
-    usual = {
-        "request": "smtpd_access_policy",
-        "protocol_state": "RCPT",
-        "protocol_name": "ESMTP",
-        "helo_name": "hapolicy.invalid",
-        "queue_id": "",
-        "sender": "query@hapolicy.invalid",
-        "recipient": "query@hapolicy.invalid",
-        "recipient_count": "0",
-        "client_address": "127.0.0.1",
-        "client_name": "localhost",
-        "reverse_client_name": "localhost",
-        # Never that of a mail, nor of an earlier query: services keep state for each.
-        "instance": f"hapolicyctl.{os.getpid():x}.{time.time_ns():x}.{next(_numbers)}",
-        "size": "0",
-        "policy_context": "hapolicyctl",
-    }
+    # Never the instance of a mail, nor of an earlier query: services keep state for each.
+    usual = request_attributes("query", f"hapolicyctl.{os.getpid():x}.{time.time_ns():x}.{next(_numbers)}")
     for word in words:
         name, equals, value = word.partition("=")
         if not (name and equals):
-            raise ValueError(f"{word}: not attr=value; right is for example sender=from@example.com")
+            raise ValueError(f"{word}: not attr=value; example: sender=from@example.com")
         usual[name] = value
     return usual
 

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from hapolicy.admin.control.protocol import Code, Order, OrderError, request_of
-from hapolicy.admin.operations import Operations, Status, UnknownService
+from hapolicy.admin.operations import Operations
+from hapolicy.admin.status import Status
 from hapolicy.config.settings import SettingsError
 from hapolicy.core.events import Level
 from hapolicy.core.failures import ServiceFailure
+from hapolicy.proxy.pool import UnknownService
 
 Result = Mapping[str, Any]
 
@@ -103,6 +105,8 @@ def _query(operations: Operations, arguments: Mapping[str, Any]) -> Result:
         answered = operations.query(request, name)
     except ServiceFailure as failure:
         raise OrderError(Code.UNAVAILABLE, f"{name}: {failure}") from None
+    except TimeoutError:
+        raise OrderError(Code.UNAVAILABLE, "no answer in time") from None
     return {"action": answered.action, "service": answered.service, "took_ms": answered.took_ms}
 
 

@@ -1,6 +1,6 @@
-"""The control socket's side of the house: who may give orders, and the conversation with those who do.
+"""The control socket in the daemon: who may give orders, and the conversation with those who do.
 
-`orders` tells how a line looks, `commands` which orders there are. Root, the daemon's own user, and members of the
+`protocol` says how a line looks, `handlers` which orders there are. Root, the daemon's own user, and members of the
 group that the socket's file has get in (`peer`). A line that is no order gets an error, and the next one is read; one
 that is too long ends the conversation. Lines, conversations and silences are bounded, so whoever gets in can waste
 their own time only.
@@ -8,9 +8,9 @@ their own time only.
 
 from __future__ import annotations
 
+import _thread
 import os
 import socket
-import socketserver
 import threading
 import time
 from typing import Any
@@ -19,8 +19,10 @@ from hapolicy.admin.control.handlers import Result, command_of
 from hapolicy.admin.control.peer import Peer, group_of, may_order, peer_of
 from hapolicy.admin.control.protocol import ORDER_MAX_BYTES, Code, Order, OrderError, error_line, order_of, result_line
 from hapolicy.admin.operations import Operations
-from hapolicy.core.events import Level
-from hapolicy.log.events import VALUE_MAX_CHARACTERS, EventLog
+from hapolicy.core import events
+from hapolicy.log.eventlog import EventLog
+from hapolicy.log.render import VALUE_MAX_CHARACTERS
+from hapolicy.net.accept import AcceptServer
 
 # A few operators, their scripts, and a --watch or two on every screen.
 CLIENTS_MAX = 16
@@ -33,39 +35,16 @@ _SEND_MAX_S = 10.0
 
 _RECEIVE_BYTES = 65_536
 
-# After accept() failed for want of descriptors: asking again at once would burn the processor.
-_ACCEPT_PAUSE_S = 0.1
 
-# How long shutdown() may go unnoticed.
-_POLL_S = 0.25
-
-
-class ControlServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
+class ControlServer(AcceptServer):
     """Takes orders on one listening unix socket that somebody else has opened, each client on a thread of its own."""
 
-    daemon_threads = True
-    block_on_close = False
+    thread_name = "control"
 
     def __init__(self, listening: socket.socket, operations: Operations, log: EventLog) -> None:
-        socketserver.BaseServer.__init__(self, listening.getsockname(), _Conversation)
-        listening.setblocking(False)  # who was gone again before accept() must not block it
-        self.socket = listening
+        super().__init__(listening, log)
         self.operations = operations
-        self.log = log
         self._places = threading.BoundedSemaphore(CLIENTS_MAX)
-
-    def start(self) -> None:
-        """Begin to accept, on a thread of its own."""
-        threading.Thread(target=self.serve_forever, args=(_POLL_S,), name="control", daemon=True).start()
-
-    def get_request(self) -> tuple[socket.socket, Any]:
-        """Accept one client."""
-        try:
-            return self.socket.accept()
-        except OSError as error:
-            if not isinstance(error, BlockingIOError):
-                time.sleep(_ACCEPT_PAUSE_S)
-            raise
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Whether this client may give orders and there is room for it; who may not is told so."""
@@ -76,7 +55,7 @@ class ControlServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
         try:
             self._admit(peer)
         except OrderError as error:
-            self.log.emit(Level.WARNING, "control.rejected", uid=peer.uid, pid=peer.pid, reason=str(error))
+            self.log.emit(events.CONTROL_REJECTED(uid=peer.uid, pid=peer.pid, reason=str(error)))
             _tell_and_leave(request, error)
             return False
         return True
@@ -89,39 +68,35 @@ class ControlServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
         if not self._places.acquire(blocking=False):
             raise OrderError(Code.BUSY, f"{CLIENTS_MAX} others are connected, which is the limit")
 
-    def process_request(self, request: Any, client_address: Any) -> None:
+    def serve(self, sock: socket.socket, peer: str) -> None:
         """Start the client's thread."""
         try:
-            super().process_request(request, client_address)
+            # Not threading.Thread: its start() waits until the new thread runs, for ever if that dies before.
+            _thread.start_new_thread(self._converse, (sock,))
         except RuntimeError:  # no more threads
             self._places.release()
-            raise
+            sock.close()
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Serve one client, on its thread."""
+    def _converse(self, sock: socket.socket) -> None:
         try:
-            super().process_request_thread(request, client_address)
+            _Conversation(sock, self).run()
+        except Exception:  # noqa: BLE001 - must neither go unheard nor take more than this conversation along
+            self.log.fault()
         finally:
+            sock.close()
             self._places.release()
 
-    def shutdown_request(self, request: Any) -> None:
-        """Part with a client."""
-        request.close()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A fault of ours: say it, go on."""
-        self.log.fault()
-
-
-class _Conversation(socketserver.BaseRequestHandler):
+class _Conversation:
     """One client: orders and replies, until it ends or is silent for too long."""
 
-    request: socket.socket
-    server: ControlServer
-
-    def handle(self) -> None:
-        """Reply to each line. Raises nothing that a client could cause."""
+    def __init__(self, sock: socket.socket, server: ControlServer) -> None:
+        self.request = sock
+        self.server = server
         self._buffer = b""
+
+    def run(self) -> None:
+        """Reply to each line. Raises nothing that a client could cause."""
         try:
             while (line := self._next_line()) is not None:
                 self._send(self._reply(line))
@@ -165,7 +140,7 @@ class _Conversation(socketserver.BaseRequestHandler):
         except OrderError as error:
             return error_line(error)
         except Exception:  # noqa: BLE001 - the outermost guard
-            self.server.handle_error(self.request, None)
+            self.server.log.fault()
             return error_line(OrderError(Code.INTERNAL, "a fault of the daemon's; its log tells more"))
 
     def _carry_out(self, order: Order) -> Result:
@@ -175,11 +150,11 @@ class _Conversation(socketserver.BaseRequestHandler):
         peer, log = peer_of(self.request), self.server.log
         words = " ".join(map(str, [order.command, *order.arguments.values()]))
         given = {"command": _shortened(words), "uid": peer.uid, "pid": peer.pid}
-        log.emit(Level.INFO, "control.ordered", **given)
+        log.emit(events.CONTROL_ORDERED(**given))
         try:
             return command.carry_out(self.server.operations, order.arguments)
         except OrderError as error:
-            log.emit(Level.WARNING, "control.refused", **given, reason=_shortened(str(error)))
+            log.emit(events.CONTROL_REFUSED(**given, reason=_shortened(str(error))))
             raise
 
 

@@ -1,4 +1,4 @@
-"""What Prometheus reads, made from `Operations.status()` when it asks: a request's path knows nothing of it.
+"""What Prometheus reads, made from the daemon's status when it asks: a request's path knows nothing of it.
 
 Every series that an alert may watch is there from the start, at 0: Prometheus sees no increase in what was absent.
 """
@@ -22,10 +22,10 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from hapolicy.admin.operations import Status
-from hapolicy.admin.status import ServiceStatus
-from hapolicy.core.counters import BOUNDS_S
+from hapolicy.admin.status import Status
 from hapolicy.core.failures import FailureKind
+from hapolicy.core.latencies import BOUNDS_S
+from hapolicy.core.status import ServiceStatus
 
 STATES = ("up", "down", "probing", "draining")
 _OUTCOMES = ("answered", "defaulted")

@@ -15,7 +15,7 @@ from http import HTTPStatus
 from importlib import resources
 
 from hapolicy.admin.http.connection import Query, Response, plain
-from hapolicy.admin.operations import Operations
+from hapolicy.admin.status import Status
 from hapolicy.core.text import counted
 
 Render = Callable[[str], tuple[bytes, str]]
@@ -26,9 +26,9 @@ _PORT = re.compile(r":[0-9]*\Z")
 class Site:
     """Status page, its data, metrics, health."""
 
-    def __init__(self, operations: Operations, render_metrics: Render) -> None:
+    def __init__(self, snapshot: Callable[[], Status], render_metrics: Render) -> None:
         """`render_metrics` gives all metrics and their media type for an Accept header."""
-        self._operations = operations
+        self._snapshot = snapshot
         self._render_metrics = render_metrics
         self._page = _page()
         self._paths: dict[str, Callable[[Query], Response]] = {
@@ -48,10 +48,10 @@ class Site:
         return self._page if self._is_us(query.host) else _MISDIRECTED
 
     def _status(self, query: Query) -> Response:
-        """For the page: what `Operations.status` says, whose host this is, and what our clock shows."""
+        """For the page: the status, whose host this is, and what our clock shows."""
         if not self._is_us(query.host):
             return _MISDIRECTED
-        status = self._operations.status().as_dict() | {"host": socket.gethostname(), "now": time.time()}
+        status = self._snapshot().as_dict() | {"host": socket.gethostname(), "now": time.time()}
         return Response(json.dumps(status, separators=(",", ":")).encode(), "application/json")
 
     def _metrics(self, query: Query) -> Response:
@@ -59,7 +59,7 @@ class Site:
 
     def _ready(self, _: Query) -> Response:
         """Whether a service may be asked; with none left, another host's hapolicy may do better."""
-        services = self._operations.status().services
+        services = self._snapshot().services
         up = sum(service.available for service in services)
         status = HTTPStatus.OK if up else HTTPStatus.SERVICE_UNAVAILABLE
         return plain(status, f"{up} of {counted(len(services), 'service')} up")

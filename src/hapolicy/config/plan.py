@@ -1,0 +1,39 @@
+"""What would run, in words: ``--check``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hapolicy.config.settings import Settings
+from hapolicy.core.service import Service
+from hapolicy.core.text import counted
+
+
+def lines_of(settings: Settings) -> Iterator[str]:
+    """The plan, a line each."""
+    rules, health = settings.requests, settings.health
+    yield f"listen    {'stdin' if settings.stdio else ', '.join(map(str, settings.listeners))}"
+    for what, where in (("control", settings.control), ("http", settings.http)):
+        if where and not settings.stdio:
+            yield f"{what:<9} {where}"
+    for service in sorted(settings.services, key=lambda service: service.prio):
+        yield f"service   {_in_words(service)}"
+    yield f"default   {rules.default_action}, at the latest after {rules.deadline_s:g} s"
+    yield f"suspect   {rules.suspect_action}"
+    rate = "" if health.fail_rate >= 1 else f" or when {health.fail_rate * 100:g} % of its answers fail"
+    yield (
+        f"health    down after {counted(health.fail_max, 'failure')} in a row{rate}, for {health.cooldown_s:g} s"
+        f" up to {health.cooldown_max_s:g} s, probe {health.probe.value}"
+    )
+    if health.probe_every_s is not None:
+        yield f"          probed when it has answered nobody for {health.probe_every_s:g} s"
+    yield f"hedge     {rules.hedge}"
+    yield f"affinity  {','.join(rules.affinity) or 'off'}"
+
+
+def _in_words(service: Service) -> str:
+    keys = "".join(f", {key} {value}" for key, value in service.keys().items())
+    return (
+        f"{service.name} at {service.address}, prio {service.prio}, weight {float(service.weight):g},"
+        f" timeout {service.timeout_s:g} s{keys}"
+    )

@@ -1,0 +1,405 @@
+"""The state of one service in use: who may ask it, what it owes, whether it is suspected. No I/O.
+
+Mails do not convict, probes do. What a mail may have brought about (a connection closed in mid-answer, a malformed
+answer, a timeout) only makes the service *suspected*: it is probed at once, and a probe that fails takes it down. Any
+valid answer, to a mail or a probe, acquits it of every failure whose exchange began before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Protocol
+
+from hapolicy.core.breaker import Breaker, Permit, State, StateChange
+from hapolicy.core.deadlines import Deadlines
+from hapolicy.core.failrate import FailRate
+from hapolicy.core.failures import DEPENDS_ON_MAIL, NOBODYS, FailureKind, ServiceFailure
+from hapolicy.core.latencies import Latencies, quantile
+from hapolicy.core.rules import HealthRules, Hedge, Probe
+from hapolicy.core.service import Service
+
+# A service is silent when it owes answers and has given none to anybody for longer than this, or than a multiple of
+# what is usual for it. While little is known of it, for longer than a second.
+SILENT_MIN_S = 0.25
+SILENT_P99S = 3.0
+SILENT_LONGEST = 2.0
+SILENT_UNKNOWN_S = 1.0
+_KNOWN_FROM = 100  # answers in the last minute
+
+# Probes in a row that must be answered by a service of which too many answers failed.
+VERIFYING_PROBES = 3
+
+PROBE_PAUSE_S = 1.0  # after a probe that came to nothing for a reason of our own
+
+
+class Asker(Protocol):
+    """What an exchange is for: a client's request, an operator's query."""
+
+    @property
+    def raw(self) -> bytes:
+        """The request as it goes to the service."""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether an answer is still of use."""
+
+    def answered(self, exchange: Exchange, answer: bytes, now: float) -> None:
+        """`exchange` brought an answer."""
+
+    def failed(self, exchange: Exchange, failure: ServiceFailure, now: float) -> Exchange | None:
+        """`exchange` came to nothing; returns what is to be carried out next."""
+
+
+class Exchange:
+    """One request to one service, from the decision to ask until its answer or failure.
+
+    It outlives its request: when that was answered by another service, the outcome still tells of this one.
+    """
+
+    __slots__ = ("asker", "began", "carrier", "fresh", "hedged", "kept", "over", "permit", "raw", "upstream")
+
+    def __init__(self, asker: Asker, upstream: Upstream, permit: Permit, *, fresh: bool = False) -> None:
+        self.asker = asker
+        self.raw = asker.raw
+        self.upstream = upstream
+        self.permit = permit
+        self.fresh = fresh  # to be made on a connection of its own
+        self.carrier: object = None  # the connection, once there is one; none of core's business
+        self.kept = False  # made on a connection that had been used before
+        self.hedged = False  # another service was asked, too
+        self.over = False
+        self.began = -math.inf  # when it was sent, or its connection begun; -inf while it waits for one
+
+    def begin(self, now: float) -> None:
+        """It is on its way: its time runs."""
+        self.began = now
+        self.upstream.began(self, now)
+
+    def answered(self, answer: bytes, now: float) -> None:
+        """The service gave a valid answer."""
+        self.over = True
+        self.upstream.answered(self, now)
+        self.asker.answered(self, answer, now)
+
+    def failed(self, failure: ServiceFailure, now: float) -> Exchange | None:
+        """It came to nothing; returns what is to be carried out next."""
+        self.over = True
+        self.upstream.broke(self, failure, now)
+        return self.asker.failed(self, failure, now)
+
+    def withdraw(self, now: float) -> None:
+        """It was never sent, and is not wanted any more."""
+        self.over = True
+        self.upstream.breaker.give_back(self.permit, now)
+
+
+class OwnExchange(Exchange):
+    """An exchange of hapolicy's own: a probe or an operator's query. It counts as neither query nor answer."""
+
+    __slots__ = ()
+
+    def begin(self, now: float) -> None:
+        """It is on its way: its time runs."""
+        self.began = now
+        self.upstream.own.add(self, now + self.upstream.service.timeout_s)
+
+    def answered(self, answer: bytes, now: float) -> None:
+        """The service gave a valid answer."""
+        self.over = True
+        self.upstream.own.discard(self)
+        self.asker.answered(self, answer, now)
+
+    def failed(self, failure: ServiceFailure, now: float) -> Exchange | None:
+        """It came to nothing."""
+        self.over = True
+        self.upstream.own.discard(self)
+        return self.asker.failed(self, failure, now)
+
+
+class Observer(Protocol):
+    """Who is told what happens to a service; both return at once."""
+
+    def service_changed(self, upstream: Upstream, change: StateChange) -> None:
+        """It went down or came up, or a probe failed."""
+
+    def silence_changed(self, upstream: Upstream) -> None:
+        """It fell silent or is heard again."""
+
+
+class Upstream:
+    """One service in use, as one worker sees it."""
+
+    def __init__(
+        self, service: Service, health: HealthRules, hedge: Hedge, observer: Observer, rng: Callable[[], float]
+    ) -> None:
+        self.service = service  # replaced by a reload, never changed in place
+        self._observer = observer
+        self._configure(health, hedge)
+        self.breaker = Breaker(health, self.probe_kind, rng)
+        self.draining = False
+        self.full = False  # max=N connections are all busy
+        self.silent = False
+        self.silent_after_s = SILENT_UNKNOWN_S
+        self.in_flight: Deadlines[Exchange] = Deadlines()
+        self.own: Deadlines[Exchange] = Deadlines()  # probes and operators' queries under way
+        self.heard_at = -math.inf  # its latest valid answer
+        self._owes_since = math.inf  # the first request since then
+        self._suspected = False
+        self._verifying = 0  # probes that it still has to answer
+        self.probing = False
+        self._no_probe_before = -math.inf
+        self._fail_rate = FailRate(health.fail_rate)
+        self.up_since = -math.inf
+        self._grown = Fraction(1)  # the part of its weight that it has after it came up
+        # queries = answers + failed + in_flight
+        self.queries = self.answers = self.failed = self.suspects = 0
+        self.failures: Counter[FailureKind] = Counter()
+        self.hedges_sent = self.hedges_won = self.hedges_lost = 0
+        self.probes_answered = self.probes_failed = 0
+        self.latencies = Latencies()
+        self.last_error = ""
+        self.last_error_at: float | None = None
+
+    def __repr__(self) -> str:
+        return f"<Upstream {self.name}>"
+
+    @property
+    def name(self) -> str:
+        """The service's name."""
+        return self.service.name
+
+    @property
+    def prio(self) -> int:
+        """For the scheduler: its tier."""
+        return self.service.prio
+
+    @property
+    def weight(self) -> Fraction:
+        """For the scheduler: its share within the tier, smaller while it starts slowly."""
+        return self.service.weight * self._grown
+
+    @property
+    def available(self) -> bool:
+        """Whether it may be asked now, once it has room."""
+        return self.breaker.permit is not None and not self.draining
+
+    @property
+    def state(self) -> str:
+        """up, down, probing or draining: an operator's word counts for more than its health, while that is good."""
+        health = self.breaker.state
+        return "draining" if self.draining and health is State.UP else health.value
+
+    def grow(self, now: float) -> bool:
+        """Take more of its share while it starts slowly (``slow-start=SECONDS``); returns whether that has changed."""
+        slow_start_s = self.service.slow_start_s
+        grown = Fraction(1)
+        if slow_start_s and now - self.up_since < slow_start_s:
+            grown = Fraction(max(1, math.ceil(10 * (now - self.up_since) / slow_start_s)), 10)
+        changed, self._grown = grown != self._grown, grown
+        return changed
+
+    def redefine(self, service: Service, health: HealthRules, hedge: Hedge) -> None:
+        """Go by another definition from now on; health, connections and counters stay."""
+        self.service = service
+        self._configure(health, hedge)
+        self.breaker.configure(health, self.probe_kind)
+        self._fail_rate.limit = health.fail_rate
+
+    def _configure(self, health: HealthRules, hedge: Hedge) -> None:
+        self.probe_kind = self.service.probe or health.probe
+        self.hedge = self.service.hedge or hedge
+        self._probe_every_s = health.probe_every_s
+
+    # What happens to exchanges
+
+    def ask(self, asker: Asker, now: float, *, fresh: bool = False) -> Exchange | None:
+        """An exchange to be carried out, None when the service is not to be asked."""
+        permit = self.breaker.permit
+        if permit is None:
+            permit = self.breaker.admit(now)
+        if permit is None or self.draining:
+            return None
+        return Exchange(asker, self, permit, fresh=fresh)
+
+    def ask_as_last_resort(self, asker: Asker) -> Exchange | None:
+        """As `ask`, though it is down, when that is known to cost no wait."""
+        permit = None if self.draining else self.breaker.admit_last_resort()
+        return None if permit is None else Exchange(asker, self, permit, fresh=True)
+
+    def began(self, exchange: Exchange, now: float) -> None:
+        """`exchange` is on its way."""
+        self.queries += 1
+        if now < self._owes_since:
+            self._owes_since = now
+        self.in_flight.add(exchange, now + self.service.timeout_s)
+
+    def answered(self, exchange: Exchange, now: float) -> None:
+        """It gave a valid answer, perhaps late."""
+        self.in_flight.discard(exchange)
+        self.answers += 1
+        if exchange.hedged:
+            self.latencies.add_to_total(now - exchange.began)
+        else:
+            self.latencies.add(now - exchange.began, now)
+        if self._fail_rate.failures:
+            self._fail_rate.succeeded()
+        self._heard(now)
+        if not self.breaker.clean:
+            self._changed(self.breaker.succeeded(exchange.permit, now), now)
+
+    def broke(self, exchange: Exchange, failure: ServiceFailure, now: float) -> None:
+        """`exchange` failed. Counted, and perhaps a reason to probe; `blame` may follow."""
+        self.in_flight.discard(exchange)
+        kind = failure.kind
+        if exchange.began == -math.inf:
+            self.breaker.give_back(exchange.permit, now)
+            return
+        self.failed += 1
+        self.failures[kind] += 1
+        self._note_error(failure, now)
+        if kind in NOBODYS:
+            self.breaker.give_back(exchange.permit, now)
+        elif kind not in DEPENDS_ON_MAIL or exchange.permit.trial:
+            if exchange.began > self.heard_at:
+                self._changed(self.breaker.failed(exchange.permit, kind, now), now)
+        elif exchange.began > self.heard_at:
+            self._suspected = True
+
+    def blame(self, exchange: Exchange, kind: FailureKind, client: str, now: float) -> None:
+        """A failure that depends on the mail is held against the service after all: the mail was no poison.
+
+        `client` is the sending host: one alone cannot drive the rate of failures.
+        """
+        if exchange.permit.trial:
+            return  # counted at once
+        counts = self._fail_rate.failed(client)
+        if self.probe_kind is not Probe.QUERY and exchange.began > self.heard_at and counts:
+            self._changed(self.breaker.failed(exchange.permit, kind, now), now)
+        if self._fail_rate.exceeded:
+            if self.probe_kind is Probe.QUERY:
+                self._verifying = self._verifying or VERIFYING_PROBES
+            else:
+                self._changed(self.breaker.convict(kind, "fail_rate", now), now)
+
+    # Silence
+
+    def look(self, now: float) -> None:
+        """Notice that it has fallen silent: it owes answers, and has given none to anybody for too long."""
+        silent = self.silent_for_s(now) > self.silent_after_s
+        if silent and not self.silent:
+            self.silent = True
+            self._observer.silence_changed(self)
+
+    def silent_for_s(self, now: float) -> float:
+        """How long it has owed answers without giving one. What it was asked before its latest answer is not owed
+        any more: that request may be hard, the service is alive.
+        """
+        return now - self._owes_since if self.in_flight and self._owes_since < now else 0.0
+
+    def learn_what_is_usual(self, now: float) -> None:
+        """Once a second: what counts as silence, by the answers of the last minute."""
+        minute = self.latencies.minute(now)
+        if sum(minute) < _KNOWN_FROM:
+            self.silent_after_s = SILENT_UNKNOWN_S
+            return
+        p99_s = quantile(minute, 0.99) or 0.0
+        longest_s = self.latencies.longest_s(now)
+        self.silent_after_s = max(SILENT_MIN_S, SILENT_P99S * p99_s, SILENT_LONGEST * longest_s)
+
+    def _heard(self, now: float) -> None:
+        self.heard_at = now
+        self._suspected = False
+        self._end_silence()
+
+    # Probes
+
+    def probe_due(self, now: float) -> Permit | None:
+        """Leave for a probe, when there is a reason for one and none is under way."""
+        if self.probing or self.probe_kind is Probe.OFF or now < self._no_probe_before:
+            return None
+        permit = self.breaker.permit
+        if permit is None:
+            permit = self.breaker.admit_trial(now)
+        elif not self._has_reason_to_probe(now):
+            permit = None
+        self.probing = permit is not None
+        return permit
+
+    def _has_reason_to_probe(self, now: float) -> bool:
+        if self.probe_kind is Probe.TCP and not self._is_idle_too_long(now):
+            return False  # that it takes connections says nothing of its answers
+        return self._suspected or self.silent or self._verifying > 0 or self._is_idle_too_long(now)
+
+    def _is_idle_too_long(self, now: float) -> bool:
+        return self._probe_every_s is not None and now - max(self.heard_at, self.up_since) >= self._probe_every_s
+
+    def probe_answered(self, permit: Permit, now: float) -> None:
+        """A probe was answered: the service is well."""
+        self.probing = False
+        self.probes_answered += 1
+        self._heard(now)
+        if self._verifying:
+            self._verifying -= 1
+            if not self._verifying:
+                self._fail_rate.forget()
+        if not self.breaker.clean:
+            self._changed(self.breaker.succeeded(permit, now), now)
+
+    def probe_broke(self, permit: Permit, began: float, failure: ServiceFailure, now: float) -> None:
+        """A probe failed: the service is down, unless it has answered somebody since the probe began."""
+        self.probing = False
+        kind = failure.kind
+        self.probes_failed += 1
+        self._note_error(failure, now)
+        if permit.trial:
+            self._changed(self.breaker.failed(permit, kind, now), now)
+        elif began > self.heard_at:
+            reason = "fail_rate" if self._verifying and not self._suspected else kind.value
+            self._changed(self.breaker.convict(kind, reason, now), now)
+
+    def probe_withdrawn(self, permit: Permit, now: float) -> None:
+        """A probe came to nothing for a reason of our own."""
+        self.probing = False
+        self._no_probe_before = now + PROBE_PAUSE_S
+        self.breaker.give_back(permit, now)
+
+    # Operators
+
+    def trip(self, now: float) -> None:
+        """Down from now on, for a cooldown."""
+        self._changed(self.breaker.trip(now), now)
+
+    def reset(self, now: float) -> None:
+        """Up from now on, no failure counted."""
+        self._suspected, self._verifying = False, 0
+        self._fail_rate.forget()
+        self._changed(self.breaker.reset(now), now)
+        self._end_silence()
+
+    def ready(self) -> None:
+        """No longer drained."""
+        self.draining = False
+        self._end_silence()
+
+    def _end_silence(self) -> None:
+        self._owes_since = math.inf
+        if self.silent:
+            self.silent = False
+            self._observer.silence_changed(self)
+
+    def _changed(self, change: StateChange | None, now: float) -> None:
+        if change is None:
+            return
+        self._suspected, self._verifying = False, 0
+        self._fail_rate.forget()
+        if change.state is State.UP:
+            self.up_since = now
+            self.grow(now)
+            self._end_silence()
+        self._observer.service_changed(self, change)
+
+    def _note_error(self, failure: ServiceFailure, now: float) -> None:
+        self.last_error, self.last_error_at = str(failure), now

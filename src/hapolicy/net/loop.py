@@ -1,0 +1,115 @@
+"""An event loop: peers, what is to be sent to them, and calls from other threads. No policy."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import select
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TypeVar
+
+from hapolicy.net.poll import READ, READ_WRITE, Event, Peer, send_all, turn
+
+T = TypeVar("T")
+
+
+class Loop:
+    """Belongs to the thread that calls `wait`, but for `post`, `call` and `register`."""
+
+    def __init__(self) -> None:
+        self._poller = select.epoll()
+        self._wake_up = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        # Edge-triggered: each write is one event, and the counter need not be read.
+        self._poller.register(self._wake_up, select.EPOLLIN | select.EPOLLET)
+        self._posted: deque[Callable[[], None]] = deque()  # its ends are atomic
+        self._doomed: list[Peer] = []
+        self.peers: dict[int, Peer] = {}
+        self.out: list[tuple[Peer, bytes]] = []  # what is sent at the end of the turn
+        self.now = time.monotonic()
+        self.woke_at = self.now
+
+    # From any thread
+
+    def post(self, call: Callable[[], None]) -> None:
+        """Have the loop call this, soon."""
+        self._posted.append(call)
+        with contextlib.suppress(BlockingIOError, OSError):  # full: it wakes anyway; closed: it has ended
+            os.eventfd_write(self._wake_up, 1)
+
+    def call(self, function: Callable[[], T], timeout_s: float) -> T:
+        """What `function` returns, called by the loop. Raises what it raises, and TimeoutError."""
+        outcome: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+
+        def carry_out() -> None:
+            try:
+                outcome.put((function(), None))
+            except Exception as error:  # noqa: BLE001 - the caller's
+                outcome.put((None, error))
+
+        self.post(carry_out)
+        try:
+            value, error = outcome.get(timeout=timeout_s)
+        except queue.Empty:
+            raise TimeoutError("the event loop does not answer") from None
+        if error is not None:
+            raise error
+        return value  # type: ignore[return-value]
+
+    def register(self, peer: Peer, flags: int = READ) -> None:
+        """Watch over `peer` from now on."""
+        self.peers[peer.fd] = peer
+        self._poller.register(peer.fd, flags)
+
+    # From the loop's own thread
+
+    def wait(self, timeout_s: float) -> list[Event]:
+        """One wait: what has come. Posted calls have been made when it returns."""
+        events = turn(self._poller, 0.0 if self._posted else timeout_s, self.peers)
+        self.now = self.woke_at = time.monotonic()
+        if self._posted:
+            self._make_posted_calls()
+        return events
+
+    def modify(self, peer: Peer, flags: int) -> None:
+        """Watch for other events of `peer`."""
+        self._poller.modify(peer.fd, flags)
+
+    def flush(self, peer: Peer) -> None:
+        """Send what the socket did not take before."""
+        if peer.unsent:
+            data, peer.unsent = peer.unsent, b""
+            self.out.append((peer, data))
+
+    def send_out(self) -> None:
+        """Send all that was queued in this turn."""
+        out, self.out = self.out, []
+        for peer in send_all(out):
+            if peer.unsent:
+                self.modify(peer, READ_WRITE)
+
+    def close(self, peer: Peer) -> None:
+        """Close `peer` at the end of the turn: not before the sends, and its number is not given out anew before."""
+        self._doomed.append(peer)
+
+    def close_doomed(self) -> None:
+        """Close what the turn is done with."""
+        doomed, self._doomed = self._doomed, []
+        for peer in doomed:
+            if self.peers.get(peer.fd) is peer:
+                del self.peers[peer.fd]  # before the kernel can give the number to a newcomer
+                peer.sock.close()
+
+    def _make_posted_calls(self) -> None:
+        for _ in range(len(self._posted)):
+            self._posted.popleft()()
+
+    def close_loop(self) -> None:
+        """Close everything."""
+        for peer in list(self.peers.values()):
+            peer.sock.close()
+        self.peers.clear()
+        self._poller.close()
+        os.close(self._wake_up)

@@ -1,0 +1,219 @@
+"""The connections to one service: which one carries an exchange, how many there are, when an idle one is closed.
+
+A mail stays with its connection. Services such as policyd-spf and policyd-weight remember a mail (`instance`) in the
+process that serves the connection; asked on another one they judge it anew. So a client *claims* the connection that
+served its mail last, until its next mail.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections import deque
+from typing import TYPE_CHECKING
+
+from hapolicy.core.upstream import Exchange, Upstream
+from hapolicy.net.connect import SocketAddress
+from hapolicy.proxy.connection import Connection
+from hapolicy.proxy.crowding import Crowding
+
+if TYPE_CHECKING:
+    from hapolicy.net.resolver import Watch
+    from hapolicy.proxy.session import Session
+    from hapolicy.proxy.worker import Worker
+
+IDLE_MAX_S = 30.0  # mtpolicyd closes an idle connection after 60 s; closing first spares a surprise
+CLAIM_MAX_S = 10.0  # a client that sends no more recipients for so long holds no worker of the service any longer
+AGE_MAX_S = 3600.0
+BUSY_WINDOW_S = 5.0  # as many idle connections are kept as were busy at once within this time
+
+
+class Connections:
+    """All connections of one worker to one service."""
+
+    def __init__(self, upstream: Upstream, worker: Worker, limit: int | None) -> None:
+        """`limit` is how many there may be (max=N)."""
+        self.upstream = upstream
+        self._worker = worker
+        self.watched: Watch | None = None  # the service's name, looked up on time
+        self.addresses: tuple[SocketAddress, ...] = ()
+        self.name_error = ""  # why there are none
+        self.all: set[Connection] = set()
+        self.free: dict[Connection, None] = {}  # idle, nobody's; the last used is the last
+        self.claimed: dict[Connection, None] = {}  # idle, and its client may come back; the longest idle is the first
+        self.queue: deque[Exchange] = deque()  # exchanges that wait for a connection
+        self.opening = 0  # exchanges that have no connection yet: a name or a backlog is awaited
+        self.reuse = True  # False when the service speaks out of turn, or is no longer configured
+        self.crowding = Crowding(self)
+        self._limit = limit
+        self._busy_most = [0, 0]  # at once, in this window and the one before
+        self._window_ends = 0.0
+
+    @property
+    def limit(self) -> int | None:
+        """How many connections there may be now, None for any number."""
+        cap = self.crowding.cap
+        if cap is None or self._limit is None:
+            return self._limit if cap is None else cap
+        return min(cap, self._limit)
+
+    def set_limit(self, limit: int | None) -> None:
+        """Another max=N: what is too many is closed once it is idle."""
+        self._limit = limit
+        self._note_room()
+
+    # Lending
+
+    def lend(self, exchange: Exchange, claimant: Session | None) -> Connection | None:
+        """The connection that carries `exchange`; None when one is being opened for it, or it waits for one.
+
+        `claimant` is the client, when this is another request of the mail that the service answered last.
+        """
+        if not exchange.fresh:
+            connection = self._idle(claimant)
+            if connection is not None:
+                return connection
+        limit = self.limit
+        if limit is None or len(self.all) + self.opening < limit or (exchange.fresh and self._close_an_idle_one()):
+            self._worker.carrier.open(self, exchange)
+        elif self.claimed and not exchange.fresh:
+            connection = next(iter(self.claimed))
+            del self.claimed[connection]
+            return connection
+        else:
+            self.queue.append(exchange)
+            self._note_room()
+        return None
+
+    def _idle(self, claimant: Session | None) -> Connection | None:
+        if claimant is not None and claimant.connection in self.claimed:
+            connection = claimant.connection
+            assert connection is not None
+            del self.claimed[connection]
+            return connection
+        return self.free.popitem()[0] if self.free else None
+
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for a connection to fall idle."""
+        return bool(self.queue or self.crowding.unproven)
+
+    def queued_for_s(self, now: float) -> float:
+        """How long the first in the queue has waited."""
+        return max([0.0, *(now - getattr(exchange.asker, "asked_at", now) for exchange in self.queue)])
+
+    def take_back(self, connection: Connection, now: float) -> Exchange | None:
+        """`connection` is idle, and a wait has seen it quiet. Returns the exchange that it is to carry next."""
+        if connection.retired or connection not in self.all:
+            return None
+        waiting = self.crowding.waiting_exchange(now)
+        if waiting is not None:
+            return waiting
+        if self.queue and (queued := self.next_queued(now)) is not None:
+            return queued
+        connection.idle_since = now
+        owner = connection.claimed_by
+        if owner is not None and owner.connection is connection:
+            self.claimed[connection] = None
+        else:
+            self.free[connection] = None
+        if self._limit is not None or self.crowding.cap is not None:
+            self._note_room()
+        return None
+
+    def unclaim(self, connection: Connection) -> None:
+        """Its client's next request is of another mail, or the client has gone."""
+        connection.claimed_by = None
+        if connection in self.claimed:
+            del self.claimed[connection]
+            self.free[connection] = None
+
+    def forget(self, connection: Connection) -> None:
+        """It is closed."""
+        self.all.discard(connection)
+        self.free.pop(connection, None)
+        self.claimed.pop(connection, None)
+        self._note_room()
+
+    def may_open(self) -> bool:
+        """Whether the exchange that waits first can have a connection opened."""
+        limit = self.limit
+        return bool(self.queue) and (limit is None or len(self.all) + self.opening < limit)
+
+    def next_queued(self, now: float) -> Exchange | None:
+        """The exchange that has waited longest for a connection, and is still wanted."""
+        while self.queue:
+            exchange = self.queue.popleft()
+            if exchange.asker.wanted:
+                return exchange
+            exchange.withdraw(now)
+        return None
+
+    def withdraw_queued(self) -> list[Exchange]:
+        """Those that wait for a connection wait no longer: the service went down, or is drained."""
+        queued = list(self.queue)
+        self.queue.clear()
+        self._note_room()
+        return queued
+
+    def _close_an_idle_one(self) -> bool:
+        for idle in (self.free, self.claimed):
+            if idle:
+                self._worker.close(next(iter(idle)))
+                return True
+        return False
+
+    def _note_room(self) -> None:
+        limit = self.limit
+        has_room = limit is None or len(self.all) + self.opening < limit or self.free or self.claimed
+        self.upstream.full = not has_room
+
+    def give_up(self, connection: Connection) -> None:
+        """It waits in a backlog: reset it, so that the service does not answer a request that is asked elsewhere."""
+        connection.exchange = None
+        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._worker.close(connection)
+
+    # Addresses
+
+    def refresh(self) -> None:
+        """The service may have moved: have its name looked up soon."""
+        if self.watched is not None:
+            self.watched.refresh()
+
+    def retire(self) -> None:
+        """The service is not configured any more: exchanges under way finish, no connection is used again."""
+        self.reuse = False
+        for connection in self.idle():
+            self._worker.close(connection)
+
+    def keep_only(self, addresses: tuple[SocketAddress, ...]) -> None:
+        """Connections to other addresses end: at once where they are idle, after their exchange where not."""
+        for connection in list(self.all):
+            if connection.addresses[0] not in addresses:
+                connection.retired = True
+                if connection.exchange is None:
+                    self._worker.close(connection)
+
+    # Idle connections
+
+    def idle(self) -> list[Connection]:
+        """All idle ones."""
+        return [*self.free, *self.claimed]
+
+    def busy(self) -> int:
+        """How many carry an exchange, or are being opened for one."""
+        return len(self.all) - len(self.free) - len(self.claimed)
+
+    def superfluous(self, now: float) -> list[Connection]:
+        """Idle connections that are to be closed now. Called several times a second."""
+        if now >= self._window_ends:
+            self._busy_most = [self.busy(), self._busy_most[0]]
+            self._window_ends = now + BUSY_WINDOW_S
+        self._busy_most[0] = max(self._busy_most[0], self.busy())
+        crowded = self.crowding.cap is not None
+        found = [c for c in self.claimed if now - c.idle_since > (self.crowding.IDLE_MAX_S if crowded else CLAIM_MAX_S)]
+        idle_max_s = self.crowding.IDLE_MAX_S if crowded else IDLE_MAX_S
+        found += [c for c in self.free if now - c.idle_since > idle_max_s or now - c.opened_at > AGE_MAX_S]
+        too_many = len(self.free) - max(self._busy_most)
+        found += [c for c in list(self.free)[:too_many] if now - c.idle_since > 1.0] if too_many > 0 else []
+        return found

@@ -1,0 +1,198 @@
+"""The services of one worker: made from the settings, kept over a reload, changed by operators."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from hapolicy.config.settings import Settings
+from hapolicy.core import events
+from hapolicy.core.breaker import Permit, State, StateChange
+from hapolicy.core.events import Event
+from hapolicy.core.failures import FailureKind, ServiceFailure
+from hapolicy.core.plan import Plan
+from hapolicy.core.service import Service
+from hapolicy.core.upstream import Exchange, OwnExchange, Upstream
+from hapolicy.net.resolver import Resolution, Resolver
+from hapolicy.proxy.connections import Connections
+
+if TYPE_CHECKING:
+    from hapolicy.proxy.worker import Worker
+
+
+class UnknownService(LookupError):
+    """There is no service of that name; the text says which there are."""
+
+
+class Services:
+    """All of them; also told by each `Upstream` of its changes."""
+
+    def __init__(self, worker: Worker, resolver: Resolver) -> None:
+        self._worker = worker
+        self._resolver = resolver
+
+    # Settings
+
+    def configure(self, settings: Settings) -> Plan:
+        """Make or keep the services that `settings` define; requests under way finish on the plan they began with."""
+        worker = self._worker
+        known = {upstream.name: upstream for upstream in worker.plan.upstreams}
+        upstreams = [self._upstream(service, settings, known.get(service.name)) for service in settings.services]
+        for upstream in known.values():
+            if upstream not in upstreams:
+                self._retire(upstream)
+        return Plan(settings.requests, upstreams)
+
+    def _upstream(self, service: Service, settings: Settings, known: Upstream | None) -> Upstream:
+        health, hedge = settings.health, settings.requests.hedge
+        limit = service.max_connections and service.max_connections // settings.workers
+        if known is not None and known.service.address == service.address:
+            known.redefine(service, health, hedge)
+            self._worker.connections[known].set_limit(limit)
+            return known
+        upstream = Upstream(service, health, hedge, self, random.random)
+        upstream.draining = known is not None and known.draining
+        connections = self._worker.connections[upstream] = Connections(upstream, self._worker, limit)
+        connections.watched = self._resolver.watch(
+            service.address,
+            lambda resolution: self._worker.post(partial(self._resolved, connections, resolution)),
+        )
+        return upstream
+
+    def _retire(self, upstream: Upstream) -> None:
+        connections = self._worker.connections[upstream]
+        connections.retire()
+        if connections.watched is not None:
+            connections.watched.stop()
+        self._withdraw_queued(upstream)
+
+    def drop_retired(self) -> None:
+        """Forget services that are configured no more once nothing of theirs is under way."""
+        worker = self._worker
+        for upstream, connections in list(worker.connections.items()):
+            if upstream not in worker.plan.upstreams and not connections.all and not upstream.in_flight:
+                del worker.connections[upstream]
+
+    def _resolved(self, connections: Connections, resolution: Resolution) -> None:
+        """The name service has told the addresses of a service."""
+        addresses, upstream = resolution.addresses, connections.upstream
+        connections.name_error = "" if addresses else resolution.error
+        if set(addresses) != set(connections.addresses):
+            connections.addresses = addresses
+            connections.keep_only(addresses)
+            upstream.breaker.hurry(self._worker.now)  # it may have moved to where it is well
+        self._worker.carrier.resolved(connections)
+
+    # What an upstream tells of itself
+
+    def service_changed(self, upstream: Upstream, change: StateChange) -> None:
+        """It went down or came up, or a probe failed."""
+        worker = self._worker
+        if change.state is State.DOWN:
+            for idle in worker.connections[upstream].idle():
+                worker.close(idle)
+            self._withdraw_queued(upstream)
+        self.tell_change(upstream, _event_of(change), is_change=not change.trial)
+
+    def silence_changed(self, upstream: Upstream) -> None:
+        """It fell silent or is heard again."""
+        worker = self._worker
+        worker.plan.scheduler.changed()
+        if upstream.silent:
+            silent_s = round(upstream.silent_for_s(worker.now), 3)
+            owed = len(upstream.in_flight)
+            worker.tell(_named(upstream, events.SERVICE_SILENT, owed=owed, silent_s=silent_s))
+
+    def tell_change(self, upstream: Upstream, event: Callable[..., Event], *, is_change: bool = True) -> None:
+        """Record and log a change of state."""
+        worker = self._worker
+        worker.plan.scheduler.changed()
+        told = _named(upstream, event)
+        if is_change:
+            worker.changes.note(told)
+        worker.tell(told)
+        self.look_at_pool()
+
+    def look_at_pool(self) -> None:
+        """Tell when no service is up any more, and when one is again."""
+        worker = self._worker
+        states = {upstream.name: upstream.state for upstream in worker.plan.upstreams}
+        for event in worker.changes.look(worker.number, states):
+            worker.changes.note(event)
+            worker.tell(event)
+
+    def _withdraw_queued(self, upstream: Upstream) -> None:
+        """What waits for a connection asks another service."""
+        for exchange in self._worker.connections[upstream].withdraw_queued():
+            self._worker.carrier.fail(exchange, ServiceFailure(FailureKind.WITHDRAWN, "the service went down"))
+
+    # Operators
+
+    def find(self, name: str) -> Upstream:
+        """The service of that name. Raises `UnknownService`."""
+        upstreams = self._worker.plan.upstreams
+        for upstream in upstreams:
+            if upstream.name == name:
+                return upstream
+        known = ", ".join(upstream.name for upstream in upstreams)
+        raise UnknownService(f"no service {name!r}; there are: {known}")
+
+    def drain(self, name: str) -> None:
+        """Ask it nothing new; what it was asked finishes."""
+        upstream = self.find(name)
+        if not upstream.draining:
+            upstream.draining = True
+            self._withdraw_queued(upstream)
+            self.tell_change(upstream, events.SERVICE_DRAINING)
+
+    def ready(self, name: str) -> None:
+        """End a drain."""
+        upstream = self.find(name)
+        if upstream.draining:
+            upstream.ready()
+            self.tell_change(upstream, events.SERVICE_READY)
+
+    def trip(self, name: str) -> None:
+        """Count it as down; probes find out when it is well."""
+        self.find(name).trip(self._worker.now)
+
+    def reset(self, name: str) -> None:
+        """Count it as up, no failure counted."""
+        self.find(name).reset(self._worker.now)
+
+    def query(self, name: str, raw: bytes, answered: Callable[[bytes | ServiceFailure], None]) -> float:
+        """Ask this service alone, whatever its state; counts for nothing. Returns how many seconds it has."""
+        upstream = self.find(name)
+        exchange = OwnExchange(_Query(raw, answered), upstream, Permit(-1), fresh=True)
+        self._worker.carrier.open(self._worker.connections[upstream], exchange)
+        return upstream.service.timeout_s
+
+
+class _Query:
+    """An operator's query of one service."""
+
+    wanted = True
+
+    def __init__(self, raw: bytes, done: Callable[[bytes | ServiceFailure], None]) -> None:
+        self.raw = raw
+        self._done = done
+
+    def answered(self, exchange: Exchange, answer: bytes, now: float) -> None:
+        self._done(answer)
+
+    def failed(self, exchange: Exchange, failure: ServiceFailure, now: float) -> None:
+        self._done(failure)
+
+
+def _named(upstream: Upstream, event: Callable[..., Event], **fields: object) -> Event:
+    return event(service=upstream.name, address=str(upstream.service.address), **fields)
+
+
+def _event_of(change: StateChange) -> Callable[..., Event]:
+    if change.state is State.UP:
+        return partial(events.SERVICE_UP, down_s=round(change.down_s, 3))
+    event = events.SERVICE_PROBE_FAILED if change.trial else events.SERVICE_DOWN
+    failures = {"failures": change.failures} if change.failures else {}
+    return partial(event, kind=change.kind, cooldown_s=round(change.cooldown_s, 3), **failures)

@@ -1,0 +1,314 @@
+"""A worker: a thread with an event loop that owns its clients and its connections to the services.
+
+Each turn: wait and receive; the answers, then the requests; what is due by the clock; send all; close; log. The usual
+path of a request is in this module: `_on_client`, `begin`, `carry_out`, `answered`, then `Session.reply`. The odd
+ones are in `session` and `carrier`.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from hapolicy.config.settings import Settings
+from hapolicy.core import events
+from hapolicy.core.deadlines import Deadlines
+from hapolicy.core.events import Event
+from hapolicy.core.failover import Client, Failover, Outcome
+from hapolicy.core.failures import FailureKind, ServiceFailure
+from hapolicy.core.latencies import Latencies
+from hapolicy.core.plan import Plan
+from hapolicy.core.protocol import Request, is_one_answer, is_one_request
+from hapolicy.core.upstream import Exchange, Upstream
+from hapolicy.log.eventlog import EventLog
+from hapolicy.net.loop import Loop
+from hapolicy.net.poll import ENDING, WRITABLE, Peer, receive
+from hapolicy.net.resolver import Resolver
+from hapolicy.proxy import reports
+from hapolicy.proxy.carrier import Carrier
+from hapolicy.proxy.changes import Changes
+from hapolicy.proxy.connection import Connection
+from hapolicy.proxy.connections import Connections
+from hapolicy.proxy.housekeeping import Housekeeping
+from hapolicy.proxy.prober import Prober
+from hapolicy.proxy.services import Services
+from hapolicy.proxy.session import Session
+
+TICK_S = 0.025  # how late a timeout may be noticed
+IDLE_TICK_S = 0.5
+
+# What strangers write as protocol_state must not add names to the metrics.
+STATES = frozenset([b"CONNECT", b"EHLO", b"HELO", b"MAIL", b"RCPT", b"DATA", b"END-OF-MESSAGE", b"VRFY", b"ETRN"])
+
+
+class Worker(Loop):
+    """Serves its clients until it is stopped."""
+
+    def __init__(self, number: int, settings: Settings, log: EventLog, resolver: Resolver, changes: Changes) -> None:
+        super().__init__()
+        self.number = number
+        self.log = log
+        self.changes = changes
+        self.settings = settings
+        self.sessions: dict[int, Session] = {}
+        self.ready: list[Session] = []  # were answered, and have more to be answered or read
+        self.again: list[Peer] = []  # to be read once more, though no event will tell
+        self.partial: Deadlines[Session] = Deadlines()  # whose request has come in part
+        self.waiting: Deadlines[Failover] = Deadlines()  # requests that have no answer yet
+        self.begun = 0  # requests, ever
+        self.outcomes: Counter[tuple[Outcome, bytes]] = Counter()  # of requests, by protocol state
+        self.longest_turn = Latencies()
+        self.connections: dict[Upstream, Connections] = {}
+        self.carrier = Carrier(self, settings.connect_timeout_s)
+        self.prober = Prober(self, settings)
+        self.housekeeping = Housekeeping(self)
+        self.finishing = False
+        self.on_empty: Callable[[], None] = _nothing
+        self.stopped = threading.Event()
+        self._stopping = False
+        self._returned: list[Connection] = []  # lent again only after a wait has seen them quiet
+        self._hurry = False  # somebody waits for one of these
+        self._decided: list[Failover] = []  # to be logged at the end of the turn, as
+        self._told: list[Event] = []  # these are
+        self._next_tick = 0.0
+        self.plan = Plan(settings.requests, ())
+        self.services = Services(self, resolver)
+        self.plan = self.services.configure(settings)
+
+    # Life
+
+    def start(self) -> None:
+        """Begin to serve, on a thread of its own."""
+        threading.Thread(target=self.run, name=f"worker-{self.number}", daemon=True).start()
+
+    def run(self) -> None:
+        """Serve until `stop`."""
+        try:
+            while not self._stopping:
+                try:
+                    self._turn()
+                except Exception:  # noqa: BLE001 - whatever is wrong with one turn, mail goes on
+                    self.log.fault()
+        finally:
+            self.stopped.set()
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Go by other settings from now on."""
+        plan = self.services.configure(settings)
+        self.settings, self.plan = settings, plan
+        self.carrier.connect_timeout_s = settings.connect_timeout_s
+        self.prober.configure(settings)
+        self.services.look_at_pool()
+
+    def stop(self) -> None:
+        """End the loop; call from any thread."""
+        self.post(self._stop)
+
+    def _stop(self) -> None:
+        self._stopping = True
+
+    def finish(self) -> None:
+        """Read no new requests; clients end when what they have asked is answered."""
+        self.finishing = True
+        for session in list(self.sessions.values()):
+            if not session.waits and session.reader is None:
+                data = receive(session)
+                if data:
+                    session.on_event(data)
+                elif not session.unsent:
+                    self.close(session)
+
+    # Clients
+
+    def adopt(self, sock: socket.socket, name: str) -> None:
+        """Serve a client from now on. Call from any thread: the loop need not be woken for it."""
+        session = Session(sock, name, self)
+        self.sessions[session.fd] = session
+        self.register(session)
+
+    def begin(self, session: Session, request: Request) -> None:
+        """Find the answer to a request."""
+        session.waits = True
+        favourite = None
+        if request.instance and request.instance == session.instance:
+            favourite = session.upstream
+        elif session.connection is not None:
+            session.leave_mail()
+        failover = session.failover = Failover(request, self.plan, self.now, session)
+        self._start(failover, favourite, session)
+
+    def _start(self, failover: Failover, favourite: Upstream | None, session: Session | None) -> None:
+        self.begun += 1
+        self.waiting.add(failover, failover.deadline)
+        exchange = failover.begin(favourite, self.now)
+        if exchange is not None:
+            self.carry_out(exchange, session if exchange.upstream is favourite else None)
+
+    def ask(self, request: Request, client: Client) -> None:
+        """Find the answer to a request that no session made."""
+        self._start(Failover(request, self.plan, self.now, client), None, None)
+
+    def decided(self, failover: Failover) -> None:
+        """A client's request has its answer."""
+        self.waiting.discard(failover)
+        state = failover.request.value("protocol_state")
+        self.outcomes[failover.outcome, state if state in STATES else b"other"] += 1
+        if self.settings.log_requests or failover.outcome is not Outcome.ANSWERED:
+            self._decided.append(failover)
+
+    def reject(self, session: Session, reason: str) -> None:
+        """Part with a client that does not speak the protocol."""
+        self.tell(events.CLIENT_REJECTED(client=session.name, reason=reason))
+        self.close(session)
+
+    def close(self, peer: Peer) -> None:
+        """Close `peer` at the end of the turn."""
+        super().close(peer)
+        if isinstance(peer, Session):
+            peer.gone = True
+            peer.leave_mail()
+            self.partial.discard(peer)
+            if self.sessions.pop(peer.fd, None) is not None and not self.sessions:
+                self.on_empty()
+        elif isinstance(peer, Connection):
+            peer.retired = True
+            peer.connections.crowding.settled(peer)
+            peer.connections.forget(peer)
+
+    # Exchanges
+
+    def carry_out(self, exchange: Exchange, claimant: Session | None = None) -> None:
+        """Have `exchange` made on a connection to its service."""
+        connection = self.connections[exchange.upstream].lend(exchange, claimant)
+        if connection is not None:
+            self._use(connection, exchange)
+
+    def _use(self, connection: Connection, exchange: Exchange) -> None:
+        connection.exchange, exchange.carrier = exchange, connection
+        exchange.kept = True
+        if exchange.began < 0:
+            exchange.begin(self.now)
+        self.out.append((connection, exchange.raw))
+
+    def answered(self, connection: Connection, exchange: Exchange, answer: bytes, flags: int) -> None:
+        """A whole answer came on `connection`."""
+        connection.exchange = None
+        if not connection.proven:
+            connection.proven = True
+            connection.connections.crowding.settled(connection)
+        exchange.answered(answer, self.now)
+        if flags & ENDING or connection.retired or not connection.connections.reuse:
+            self.close(connection)
+        else:
+            self._returned.append(connection)
+            if connection.connections.is_awaited():
+                self._hurry = True
+
+    def _lend_again(self) -> None:
+        """Connections whose answer came a turn ago, and that a wait has seen quiet since."""
+        returned, self._returned = self._returned, []
+        for connection in returned:
+            exchange = connection.connections.take_back(connection, self.now)
+            if exchange is not None:
+                self._use(connection, exchange)
+
+    # The turn
+
+    def _turn(self) -> None:
+        happened = self.wait(self._timeout_s())
+        if self.again:
+            happened += self._read_again()
+        if self._returned:
+            self._lend_again()
+        requests = []
+        for event in happened:
+            peer, flags, data = event
+            if type(peer) is Connection:
+                exchange = peer.exchange
+                if data and exchange is not None and peer.reader is None and is_one_answer(data) and not peer.unread:
+                    self.answered(peer, exchange, data, flags)
+                else:
+                    self.carrier.on_event(peer, flags, data)
+            else:
+                requests.append(event)
+        for peer, flags, data in requests:
+            assert isinstance(peer, Session)
+            self._on_client(peer, flags, data)
+        if self.ready:
+            self._go_on_with_ready()
+        if self.now >= self._next_tick:
+            self._next_tick = self.now + TICK_S
+            self.housekeeping.tick(self.now)
+        if self.out:
+            self.send_out()
+        self.close_doomed()
+        if self._decided or self._told:
+            self._log_turn()
+        self.longest_turn.add(time.monotonic() - self.woke_at, self.now)
+
+    def _on_client(self, session: Session, flags: int, data: bytes | None) -> None:
+        if session.gone:
+            return
+        if flags & WRITABLE and session.unsent:
+            self.flush(session)
+        if data is None:
+            return
+        if session.reader is None and is_one_request(data):
+            self.begin(session, Request(data))
+        else:
+            session.on_event(data)
+        if (flags & ENDING or session.unread) and not session.gone:
+            session.unread = True
+            if not session.waits:
+                self.again.append(session)
+
+    def _go_on_with_ready(self) -> None:
+        """Clients that were answered and have more: one request each, so that none starves the others."""
+        ready, self.ready = self.ready, []
+        for session in ready:
+            if session.gone or session.waits:
+                continue
+            if session.reader is not None:
+                session.next_request()
+            if not session.waits and session.unread:
+                self.again.append(session)
+
+    def _timeout_s(self) -> float:
+        if self.ready or self.again or self._hurry:
+            self._hurry = False
+            return 0.0
+        return max(0.0, self._next_tick - self.now) if self.housekeeping.is_busy() else IDLE_TICK_S
+
+    def _read_again(self) -> list[tuple[Peer, int, bytes | None]]:
+        again, self.again = self.again, []
+        return [(peer, 0, receive(peer)) for peer in again if peer.fd in self.peers and not peer.waits]
+
+    def read_again(self, peer: Peer) -> None:
+        """Read `peer` once more in the next turn: an edge that told of two things was one event."""
+        self.again.append(peer)
+
+    # What is told
+
+    def tell(self, event: Event) -> None:
+        """Log `event` at the end of the turn."""
+        self._told.append(event)
+
+    def tell_failure(self, exchange: Exchange, failure: ServiceFailure) -> None:
+        """Log that `exchange` came to nothing."""
+        if isinstance(exchange.asker, Failover) and failure.kind is not FailureKind.WITHDRAWN:
+            self._told.append(reports.failure_event(exchange, failure))
+
+    def _log_turn(self) -> None:
+        told, self._told = self._told, []
+        decided, self._decided = self._decided, []
+        for event in told:
+            self.log.emit(event)
+        for failover in decided:
+            self.log.emit(reports.request_event(failover, self.now))
+
+
+def _nothing() -> None:
+    """What to do when the last client has gone, unless somebody says otherwise."""
