@@ -7,6 +7,8 @@ final; exchanges that are still under way go on without it.
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Protocol
 
 from hapolicy.core.failures import BREAKS, DEPENDS_ON_MAIL, FailureKind, ServiceFailure
@@ -39,40 +41,23 @@ class Client(Protocol):
 class Failover:
     """Finds the answer to one request."""
 
-    __slots__ = (
-        "_blamed",
-        "_breaks",
-        "_pending",
-        "_plan",
-        "_tried",
-        "answer",
-        "asked_at",
-        "client",
-        "deadline",
-        "failures",
-        "hedged",
-        "outcome",
-        "raw",
-        "request",
-        "winner",
-    )
+    answer: bytes | None = None
+    outcome = Outcome.ANSWERED
+    winner: Exchange | None = None
+    hedged = False
+    failures: Mapping[str, str] = MappingProxyType({})
+    _pending: Exchange | None = None  # the one asked last; the first of a hedged pair is in `_tried` only
+    _tried: tuple[Exchange, ...] = ()
+    _breaks = 0
+    _blamed: tuple[tuple[Exchange, FailureKind], ...] = ()
 
     def __init__(self, request: Request, plan: Plan, now: float, client: Client) -> None:
         self.request = request
         self.raw = request.raw
         self.asked_at = now
-        self.deadline = now + plan.rules.deadline_s
-        self.answer: bytes | None = None
-        self.outcome = Outcome.ANSWERED
-        self.winner: Exchange | None = None
-        self.hedged = False
-        self.failures: dict[str, str] = {}
-        self._plan = plan
+        self.deadline = now + plan.deadline_s
         self.client = client
-        self._pending: Exchange | None = None  # the one asked last; the first of a hedged pair is in `_tried` only
-        self._tried: list[Exchange] = []
-        self._breaks = 0
-        self._blamed: list[tuple[Exchange, FailureKind]] | None = None
+        self._plan = plan
 
     @property
     def wanted(self) -> bool:
@@ -88,13 +73,13 @@ class Failover:
 
     def begin(self, favourite: Upstream | None, now: float) -> Exchange | None:
         """The first exchange. `favourite` has answered this mail's requests so far."""
-        plan = self._plan
         if favourite is None or favourite.silent or not favourite.available:
-            favourite = plan.first(self.request)
-        if favourite is not None:
-            exchange = favourite.ask(self, now)
-            if exchange is not None:
-                return self._go_on_with(exchange)
+            favourite = self._plan.first(self.request)
+        exchange = None if favourite is None else favourite.ask(self, now)
+        if exchange is not None:
+            self._pending = exchange
+            self._tried = (exchange,)
+            return exchange
         return self._next(now) or self._gave_up(now)
 
     def answered(self, exchange: Exchange, answer: bytes, now: float) -> None:
@@ -102,9 +87,12 @@ class Failover:
         if self.answer is not None:
             return
         self.winner = exchange
+        self.answer = answer
         if self.hedged:
             self._count_hedge(exchange)
-        self._decide(answer, Outcome.ANSWERED, now)
+        if self._blamed:
+            self._blame(now)
+        self.client.reply(self)
 
     def failed(self, exchange: Exchange, failure: ServiceFailure, now: float) -> Exchange | None:
         """`exchange` came to nothing. Returns the next one, or None: wait, or `answer` is set."""
@@ -113,9 +101,9 @@ class Failover:
             if kind in DEPENDS_ON_MAIL and self.outcome is not Outcome.SUSPECT:
                 exchange.upstream.blame(exchange, kind, self._sender, now)
             return None
-        self.failures[name] = kind.value
+        self.failures = {**self.failures, name: kind.value}
         if kind in DEPENDS_ON_MAIL:
-            self._blamed = [*(self._blamed or ()), (exchange, kind)]
+            self._blamed = (*self._blamed, (exchange, kind))
         if kind in BREAKS:
             self._breaks += 1
             if self._breaks == _POISON_BREAKS:
@@ -139,15 +127,15 @@ class Failover:
     def expired(self, now: float) -> None:
         """The deadline has come."""
         if self.answer is None:
-            for exchange in self._tried:
-                self.failures.setdefault(exchange.upstream.name, PENDING)
+            pending = {exchange.upstream.name: PENDING for exchange in self._tried}
+            self.failures = pending | dict(self.failures)
             self._give_up(now)
 
     # Decisions
 
     def _go_on_with(self, exchange: Exchange) -> Exchange:
         self._pending = exchange
-        self._tried.append(exchange)
+        self._tried = (*self._tried, exchange)
         return exchange
 
     def _awaits_another(self, exchange: Exchange) -> bool:
@@ -197,10 +185,10 @@ class Failover:
         return None
 
     def _poisoned(self, now: float) -> None:
-        broken = [exchange.upstream for exchange, kind in self._blamed or () if kind in BREAKS]
+        broken = [exchange.upstream for exchange, kind in self._blamed if kind in BREAKS]
         for upstream in set(broken):
             upstream.suspects += 1
-        self._blamed = None  # the mail is to blame
+        self._blamed = ()  # the mail is to blame
         self._decide(self._plan.suspect_answer(broken[0]), Outcome.SUSPECT, now)
 
     def _gave_up(self, now: float) -> Exchange | None:
@@ -208,16 +196,18 @@ class Failover:
         return None
 
     def _give_up(self, now: float) -> None:
-        for upstream in self._plan.upstreams:
-            self.failures.setdefault(upstream.name, _why_not_asked(upstream))
+        not_asked = {upstream.name: _why_not_asked(upstream) for upstream in self._plan.upstreams}
+        self.failures = {**not_asked, **self.failures}
         self._decide(self._plan.default_answer, Outcome.DEFAULTED, now)
 
     def _decide(self, answer: bytes, outcome: Outcome, now: float) -> None:
         self.answer, self.outcome = answer, outcome
-        if self._blamed:
-            for exchange, kind in self._blamed:
-                exchange.upstream.blame(exchange, kind, self._sender, now)
+        self._blame(now)
         self.client.reply(self)
+
+    def _blame(self, now: float) -> None:
+        for exchange, kind in self._blamed:
+            exchange.upstream.blame(exchange, kind, self._sender, now)
 
     @property
     def _sender(self) -> str:

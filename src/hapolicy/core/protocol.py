@@ -29,6 +29,7 @@ _ANSWER = re.compile(rb"action=[ \t]*+[^\s\0][^\r\n\0]*+\r?\n\r?\n")
 # Without these bytes, what is left of a request is its shape: equals signs, line ends, and NULs that must not be.
 _NO_SHAPE = bytes(set(range(256)) - set(b"=\n\0"))
 _POLICY_REQUEST = b"request=smtpd_access_policy\n"
+_RCPT_REQUEST = b"request=smtpd_access_policy\nprotocol_state=RCPT\n"  # as smtpd begins almost all of them
 _ANSWER_PREFIX = b"action="
 
 # An answer and no more, in printable ASCII, as almost all are.
@@ -56,6 +57,11 @@ class Request:
         self.raw = raw
         # All requests of one mail (all its recipients, DATA, END-OF-MESSAGE) carry the same instance.
         self.instance = _value(raw, b"\ninstance=")
+
+    @property
+    def state(self) -> bytes:
+        """protocol_state."""
+        return b"RCPT" if self.raw.startswith(_RCPT_REQUEST) else _value(self.raw, b"\nprotocol_state=")
 
     def value(self, name: str) -> bytes:
         """One attribute as it came; b"" when it is not there."""

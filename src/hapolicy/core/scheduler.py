@@ -10,10 +10,10 @@ A silent member is asked after the others of its tier; a full one is passed over
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from fractions import Fraction
-from itertools import groupby
 from typing import Generic, Protocol, TypeVar
 
 from hapolicy.core.affinity import score
@@ -57,26 +57,32 @@ class Scheduler(Generic[T]):
 
     def __init__(self, members: Iterable[T]) -> None:
         self.members: tuple[T, ...] = tuple(sorted(members, key=lambda member: member.prio))
-        self._tiers = [_Tier(tuple(tier)) for _, tier in groupby(self.members, key=lambda member: member.prio)]
-        self._stale = True
+        self._tiers = [
+            _Tier(tuple(tier)) for _, tier in itertools.groupby(self.members, key=lambda member: member.prio)
+        ]
+        self._next: Callable[[], T] | None = None  # of the first tier with anybody available; None: to be made
 
     def changed(self) -> None:
         """A member came up, went down, fell silent, or has another weight."""
-        self._stale = True
+        self._next = None
 
-    def first(self, key: bytes | None = None) -> T | None:
-        """Whose turn it is, or whose `key` is; None when nobody is available. Takes the turn."""
-        if self._stale:
-            self._stale = False
-            for tier in self._tiers:
-                tier.begin_anew()
-        if key is None:
-            for tier in self._tiers:
-                if tier.sharing:
-                    member = tier.next()
-                    return self.others((), None) if member.full else member
+    def turn(self) -> T | None:
+        """Whose turn it is, None when nobody is available. Takes the turn."""
+        if self._next is None and not self._begin_anew():
             return None
-        return self.others((), key)
+        assert self._next is not None
+        member = self._next()
+        return self.others(()) if member.full else member
+
+    def first(self, key: bytes | None) -> T | None:
+        """Whose `key` is; without one, whose turn it is."""
+        return self.turn() if key is None else self.others((), key)
+
+    def _begin_anew(self) -> bool:
+        for tier in self._tiers:
+            tier.begin_anew()
+        self._next = next((tier.next for tier in self._tiers if tier.sharing), None)
+        return self._next is not None
 
     def others(self, tried: Collection[T], key: bytes | None = None) -> T | None:
         """The best one that is not among `tried`; takes no turn."""
@@ -96,45 +102,38 @@ class _Tier(Generic[T]):
     def __init__(self, members: tuple[T, ...]) -> None:
         self._members = members
         self.sharing: tuple[T, ...] = ()  # those that have turns
-        self._turns: Iterator[T] = iter(())
-        self._cycle: Sequence[T] = ()
-        self._position = 0
-
-    def next(self) -> T:
-        """Whose turn it is."""
-        cycle = self._cycle
-        if not cycle:
-            return next(self._turns)
-        position = self._position
-        self._position = position + 1 if position + 1 < len(cycle) else 0
-        return cycle[position]
+        self._length = 0  # after so many turns they repeat themselves
+        self.next: Callable[[], T]  # whose turn it is; while there are any `sharing`
 
     def order(self, key: bytes | None) -> list[T]:
         """All members: by `key` or by turns, the silent ones last."""
-        if key is not None:
-            rank: Callable[[T], float] = lambda member: -score(member.name, key, float(member.weight))  # noqa: E731
-            return sorted(self._members, key=lambda member: (member.silent, rank(member)))
-        coming = [*self._cycle[self._position :], *self._cycle[: self._position]]
-        ordered = list(dict.fromkeys([*coming, *self._members]))
-        return sorted(ordered, key=lambda member: member.silent)
+        if key is None:
+            ordered = list(dict.fromkeys([*self._coming(), *self._members]))
+            return sorted(ordered, key=lambda member: member.silent)
+        ranks = {member: -score(member.name, key, float(member.weight)) for member in self._members}
+        return sorted(self._members, key=lambda member: (member.silent, ranks[member]))
 
     def begin_anew(self) -> None:
         """Somebody came or went: other turns from now on, beginning with whose turn it would have been."""
-        coming = [*self._cycle[self._position :], *self._cycle[: self._position]]
+        coming = self._coming()
         up = [member for member in self._members if member.available]
         self.sharing = tuple([member for member in up if not member.silent] or up)
-        self._cycle, self._position = (), 0
         if not self.sharing:
             return
         weights = _as_integers([member.weight for member in self.sharing])
-        turns = _smooth(self.sharing, weights)
-        if sum(weights) > _CYCLE_MAX:
-            self._turns = turns
-            return
-        self._cycle = [next(turns) for _ in range(sum(weights))]
-        following = next((member for member in coming if member in self.sharing), None)
-        if following is not None:
-            self._position = self._cycle.index(following)
+        turns, self._length = _smooth(self.sharing, weights), sum(weights)
+        if self._length <= _CYCLE_MAX:
+            cycle = [next(turns) for _ in range(self._length)]
+            following = next((member for member in coming if member in self.sharing), cycle[0])
+            start = cycle.index(following)
+            turns = itertools.cycle(cycle[start:] + cycle[:start])
+        self.next = turns.__next__
+
+    def _coming(self) -> Sequence[T]:
+        """Those who have turns, in the order in which they come."""
+        if self.sharing and self._length <= _CYCLE_MAX:
+            return [self.next() for _ in range(self._length)]  # a whole round: the next one is the same
+        return self.sharing
 
 
 def _smooth(members: Sequence[T], weights: Sequence[int]) -> Iterator[T]:

@@ -76,7 +76,11 @@ class Exchange:
     def begin(self, now: float) -> None:
         """It is on its way: its time runs."""
         self.began = now
-        self.upstream.began(self, now)
+        upstream = self.upstream
+        upstream.queries += 1
+        if now < upstream.owes_since:
+            upstream.owes_since = now
+        upstream.in_flight[self] = now + upstream.service.timeout_s
 
     def answered(self, answer: bytes, now: float) -> None:
         """The service gave a valid answer."""
@@ -104,18 +108,18 @@ class OwnExchange(Exchange):
     def begin(self, now: float) -> None:
         """It is on its way: its time runs."""
         self.began = now
-        self.upstream.own.add(self, now + self.upstream.service.timeout_s)
+        self.upstream.own[self] = now + self.upstream.service.timeout_s
 
     def answered(self, answer: bytes, now: float) -> None:
         """The service gave a valid answer."""
         self.over = True
-        self.upstream.own.discard(self)
+        self.upstream.own.pop(self, None)
         self.asker.answered(self, answer, now)
 
     def failed(self, failure: ServiceFailure, now: float) -> Exchange | None:
         """It came to nothing."""
         self.over = True
-        self.upstream.own.discard(self)
+        self.upstream.own.pop(self, None)
         return self.asker.failed(self, failure, now)
 
 
@@ -146,7 +150,8 @@ class Upstream:
         self.in_flight: Deadlines[Exchange] = Deadlines()
         self.own: Deadlines[Exchange] = Deadlines()  # probes and operators' queries under way
         self.heard_at = -math.inf  # its latest valid answer
-        self._owes_since = math.inf  # the first request since then
+        self.owes_since = math.inf  # the first request since then
+        self._doubted = False  # whether an answer changes anything but counters
         self._suspected = False
         self._verifying = 0  # probes that it still has to answer
         self.probing = False
@@ -203,6 +208,8 @@ class Upstream:
 
     def redefine(self, service: Service, health: HealthRules, hedge: Hedge) -> None:
         """Go by another definition from now on; health, connections and counters stay."""
+        if service.timeout_s != self.service.timeout_s:
+            self.in_flight.ordered = self.own.ordered = False
         self.service = service
         self._configure(health, hedge)
         self.breaker.configure(health, self.probe_kind)
@@ -229,30 +236,33 @@ class Upstream:
         permit = None if self.draining else self.breaker.admit_last_resort()
         return None if permit is None else Exchange(asker, self, permit, fresh=True)
 
-    def began(self, exchange: Exchange, now: float) -> None:
-        """`exchange` is on its way."""
-        self.queries += 1
-        if now < self._owes_since:
-            self._owes_since = now
-        self.in_flight.add(exchange, now + self.service.timeout_s)
-
     def answered(self, exchange: Exchange, now: float) -> None:
         """It gave a valid answer, perhaps late."""
-        self.in_flight.discard(exchange)
+        self.in_flight.pop(exchange, None)
         self.answers += 1
         if exchange.hedged:
             self.latencies.add_to_total(now - exchange.began)
         else:
             self.latencies.add(now - exchange.began, now)
+        self.heard_at = now
+        self.owes_since = math.inf
+        if self._doubted:
+            self._clear_doubts(exchange.permit, now)
+
+    def _clear_doubts(self, permit: Permit, now: float) -> None:
+        """An answer came while there was some doubt."""
+        self._suspected = False
+        self._end_silence()
         if self._fail_rate.failures:
             self._fail_rate.succeeded()
-        self._heard(now)
         if not self.breaker.clean:
-            self._changed(self.breaker.succeeded(exchange.permit, now), now)
+            self._changed(self.breaker.succeeded(permit, now), now)
+        self._doubted = not self.breaker.clean or self._fail_rate.failures > 0
 
     def broke(self, exchange: Exchange, failure: ServiceFailure, now: float) -> None:
         """`exchange` failed. Counted, and perhaps a reason to probe; `blame` may follow."""
-        self.in_flight.discard(exchange)
+        self._doubted = True
+        self.in_flight.pop(exchange, None)
         kind = failure.kind
         if exchange.began == -math.inf:
             self.breaker.give_back(exchange.permit, now)
@@ -275,6 +285,7 @@ class Upstream:
         """
         if exchange.permit.trial:
             return  # counted at once
+        self._doubted = True
         counts = self._fail_rate.failed(client)
         if self.probe_kind is not Probe.QUERY and exchange.began > self.heard_at and counts:
             self._changed(self.breaker.failed(exchange.permit, kind, now), now)
@@ -290,14 +301,14 @@ class Upstream:
         """Notice that it has fallen silent: it owes answers, and has given none to anybody for too long."""
         silent = self.silent_for_s(now) > self.silent_after_s
         if silent and not self.silent:
-            self.silent = True
+            self.silent = self._doubted = True
             self._observer.silence_changed(self)
 
     def silent_for_s(self, now: float) -> float:
         """How long it has owed answers without giving one. What it was asked before its latest answer is not owed
         any more: that request may be hard, the service is alive.
         """
-        return now - self._owes_since if self.in_flight and self._owes_since < now else 0.0
+        return now - self.owes_since if self.in_flight and self.owes_since < now else 0.0
 
     def learn_what_is_usual(self, now: float) -> None:
         """Once a second: what counts as silence, by the answers of the last minute."""
@@ -385,7 +396,7 @@ class Upstream:
         self._end_silence()
 
     def _end_silence(self) -> None:
-        self._owes_since = math.inf
+        self.owes_since = math.inf
         if self.silent:
             self.silent = False
             self._observer.silence_changed(self)
@@ -395,6 +406,7 @@ class Upstream:
             return
         self._suspected, self._verifying = False, 0
         self._fail_rate.forget()
+        self._doubted = change.state is not State.UP
         if change.state is State.UP:
             self.up_since = now
             self.grow(now)

@@ -47,17 +47,25 @@ def turn(poller: select.epoll, timeout_s: float, peers: Mapping[int, Peer]) -> l
         peer = peers.get(fd)
         if peer is None:
             continue
+        data: bytes | None = None
         if peer.waits:
             peer.unread = True
-            data = None
         else:
-            data = receive(peer)
+            try:
+                data = peer.recv(RECEIVE_BYTES)
+            except BlockingIOError:
+                pass
+            except OSError:
+                data = b""
+            else:
+                if len(data) == RECEIVE_BYTES:
+                    peer.unread = True
         events.append((peer, flags, data))
     return events
 
 
 def receive(peer: Peer) -> bytes | None:
-    """What has come from `peer`; None for nothing, b"" at its end, however that came."""
+    """Receive once more: what has come from `peer`; None for nothing, b"" at its end, however that came."""
     try:
         data = peer.recv(RECEIVE_BYTES)
     except BlockingIOError:

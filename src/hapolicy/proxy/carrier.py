@@ -33,7 +33,7 @@ class Carrier:
     def __init__(self, worker: Worker, connect_timeout_s: float) -> None:
         self._worker = worker
         self.connect_timeout_s = connect_timeout_s
-        self._connecting: Deadlines[Connection] = Deadlines()
+        self._connecting: Deadlines[Connection] = Deadlines(ordered=False)
         self._unresolved: deque[tuple[float, Connections, Exchange]] = deque()
         self._backlogged: deque[tuple[float, Connections, Exchange, tuple[SocketAddress, ...]]] = deque()
 
@@ -87,7 +87,7 @@ class Carrier:
             self._send(connection, exchange)
         else:
             connection.connect_by = by
-            self._connecting.add(connection, now + (by - now) / len(addresses))
+            self._connecting[connection] = now + (by - now) / len(addresses)
 
     def _connect_failed(
         self,
@@ -127,7 +127,7 @@ class Carrier:
 
     def _on_connect(self, connection: Connection) -> None:
         exchange, by = connection.exchange, connection.connect_by
-        self._connecting.discard(connection)
+        self._connecting.pop(connection, None)
         connection.connect_by = None
         error = pending_error(connection.sock)
         if error is not None:
@@ -217,7 +217,7 @@ class Carrier:
     def tick(self, now: float) -> None:
         """End what has taken too long to connect; try again where a backlog was full."""
         for connection in self._connecting.expired(now):
-            self._connecting.discard(connection)
+            self._connecting.pop(connection, None)
             exchange, by = connection.exchange, connection.connect_by
             connection.connect_by = connection.exchange = None
             self._worker.close(connection)
@@ -248,7 +248,7 @@ class Carrier:
         if isinstance(connection, Connection) and connection.exchange is exchange:
             if connection.connect_by is not None:
                 kind, what = FailureKind.CONNECT_TIMEOUT, "connection"
-                self._connecting.discard(connection)
+                self._connecting.pop(connection, None)
                 connection.connect_by = None
             elif connection.reader is not None:
                 what = "whole answer"

@@ -70,9 +70,13 @@ class Connections:
         `claimant` is the client, when this is another request of the mail that the service answered last.
         """
         if not exchange.fresh:
-            connection = self._idle(claimant)
-            if connection is not None:
+            if claimant is not None and claimant.connection in self.claimed:
+                connection = claimant.connection
+                assert connection is not None
+                del self.claimed[connection]
                 return connection
+            if self.free:
+                return self.free.popitem()[0]
         limit = self.limit
         if limit is None or len(self.all) + self.opening < limit or (exchange.fresh and self._close_an_idle_one()):
             self._worker.carrier.open(self, exchange)
@@ -85,28 +89,15 @@ class Connections:
             self._note_room()
         return None
 
-    def _idle(self, claimant: Session | None) -> Connection | None:
-        if claimant is not None and claimant.connection in self.claimed:
-            connection = claimant.connection
-            assert connection is not None
-            del self.claimed[connection]
-            return connection
-        return self.free.popitem()[0] if self.free else None
-
-    def is_awaited(self) -> bool:
-        """Whether somebody waits for a connection to fall idle."""
-        return bool(self.queue or self.crowding.unproven)
-
     def queued_for_s(self, now: float) -> float:
         """How long the first in the queue has waited."""
         return max([0.0, *(now - getattr(exchange.asker, "asked_at", now) for exchange in self.queue)])
 
     def take_back(self, connection: Connection, now: float) -> Exchange | None:
         """`connection` is idle, and a wait has seen it quiet. Returns the exchange that it is to carry next."""
-        if connection.retired or connection not in self.all:
+        if connection.retired:
             return None
-        waiting = self.crowding.waiting_exchange(now)
-        if waiting is not None:
+        if self.crowding.unproven and (waiting := self.crowding.waiting_exchange(now)) is not None:
             return waiting
         if self.queue and (queued := self.next_queued(now)) is not None:
             return queued
@@ -119,13 +110,6 @@ class Connections:
         if self._limit is not None or self.crowding.cap is not None:
             self._note_room()
         return None
-
-    def unclaim(self, connection: Connection) -> None:
-        """Its client's next request is of another mail, or the client has gone."""
-        connection.claimed_by = None
-        if connection in self.claimed:
-            del self.claimed[connection]
-            self.free[connection] = None
 
     def forget(self, connection: Connection) -> None:
         """It is closed."""

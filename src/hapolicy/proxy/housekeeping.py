@@ -23,6 +23,25 @@ _SLOWLY_S = 1.0
 _IDLE_CLIENTS_S = 10.0
 
 
+class LongestTurn:
+    """The longest turn of a loop in the last half minute to minute."""
+
+    def __init__(self) -> None:
+        self.this_half_minute_s = self._last_half_minute_s = 0.0
+        self._ends_at = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """How long one request may have delayed the others."""
+        return max(self.this_half_minute_s, self._last_half_minute_s)
+
+    def tick(self, now: float) -> None:
+        """Called at least once a second."""
+        if now >= self._ends_at:
+            self._ends_at = now + 30
+            self._last_half_minute_s, self.this_half_minute_s = self.this_half_minute_s, 0.0
+
+
 class Housekeeping:
     """Ticks for one worker, some forty times a second while there is something to wait for."""
 
@@ -109,6 +128,7 @@ class Housekeeping:
 
     def _tick_slowly(self, now: float) -> None:
         worker = self._worker
+        worker.longest_turn.tick(now)
         for upstream in worker.connections:
             upstream.learn_what_is_usual(now)
         grown = [upstream for upstream in worker.plan.upstreams if upstream.grow(now)]

@@ -74,5 +74,6 @@ class Prober:
         raw = b""
         if upstream.probe_kind is ProbeKind.QUERY:
             raw = probe_request(f"hapolicy.{os.getpid():x}.{next(_numbers)}", self._attributes)
+        worker.tick_soon()
         probe = Probe(worker, permit, raw)
         worker.carrier.open(connections, OwnExchange(probe, upstream, permit, fresh=True))

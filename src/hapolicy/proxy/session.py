@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from hapolicy.core.failover import Failover
-from hapolicy.core.protocol import MalformedRequest, Request, RequestReader
+from hapolicy.core.protocol import MalformedRequest, RequestReader
 from hapolicy.net.poll import Peer
 
 if TYPE_CHECKING:
-    from hapolicy.core.upstream import Upstream
+    from hapolicy.core.upstream import Exchange, Upstream
     from hapolicy.proxy.connection import Connection
     from hapolicy.proxy.worker import Worker
 
@@ -59,12 +59,13 @@ class Session(Peer):
             return
         if not reader.partial:
             self.reader = None
-            self._worker.partial.discard(self)
+            self._worker.partial.pop(self, None)
         if request is not None:
-            self._worker.partial.discard(self)
+            self._worker.partial.pop(self, None)
             self._worker.begin(self, request)
         elif self not in self._worker.partial:
-            self._worker.partial.add(self, self._worker.now + REQUEST_MAX_S)
+            self._worker.partial[self] = self._worker.now + REQUEST_MAX_S
+            self._worker.tick_soon()
 
     def expire(self) -> None:
         """A request has not come whole in time."""
@@ -79,13 +80,13 @@ class Session(Peer):
         self.idle_since = worker.now
         if self.gone:
             return
-        winner = failover.winner
-        if winner is not None and failover.request.instance:
-            self.instance, self.upstream = failover.request.instance, winner.upstream
-            self._claim(winner.carrier)
-        answer = failover.answer
-        assert answer is not None
-        worker.out.append((self, answer))
+        winner, instance = failover.winner, failover.request.instance
+        if winner is not None and instance:
+            self.instance, self.upstream = instance, winner.upstream
+            if winner.carrier is not self.connection:
+                self._claim(winner)
+        assert failover.answer is not None
+        worker.out.append((self, failover.answer))
         if self.unread or self.reader is not None:
             worker.ready.append(self)
 
@@ -93,23 +94,21 @@ class Session(Peer):
         """Its next request is of another mail, or it is gone: the connection is free for others."""
         connection, self.connection = self.connection, None
         if connection is not None and connection.claimed_by is self:
-            connection.connections.unclaim(connection)
+            connection.claimed_by = None
+            connections = connection.connections
+            if connection in connections.claimed:
+                del connections.claimed[connection]
+                connections.free[connection] = None
 
-    def _claim(self, connection: object) -> None:
-        if connection is self.connection:
-            return
-        self.leave_mail()
-        self.connection = connection  # type: ignore[assignment]
+    def _claim(self, winner: Exchange) -> None:
+        """The mail's next request is to take the same connection."""
         if self.connection is not None:
-            self.connection.claimed_by = self
+            self.leave_mail()
+        connection = self.connection = cast("Connection", winner.carrier)
+        connection.claimed_by = self
 
     def _end(self) -> None:
         if self.reader is not None and self.reader.partial:
             self._worker.reject(self, "request cut off")
         else:
             self._worker.close(self)
-
-
-def favourite_of(session: Session, request: Request) -> Upstream | None:
-    """The service that has answered this mail's requests so far."""
-    return session.upstream if request.instance and request.instance == session.instance else None

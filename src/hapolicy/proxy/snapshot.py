@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hapolicy.core.breaker import State
+from hapolicy.core.failover import Outcome
 from hapolicy.core.latencies import merged_sparkline, quantile
 from hapolicy.core.status import ServiceStatus
 
@@ -38,13 +39,15 @@ def take(worker: Worker) -> Snapshot:
     waits = [now - failover.asked_at for failover in worker.waiting]
     overdue = [now - failover.deadline for failover in worker.waiting]
     requests: Counter[tuple[str, str]] = Counter()
-    for (outcome, state), count in worker.outcomes.items():
-        requests[outcome.value, state.decode()] += count
+    for state, count in worker.answered_by_state.items():
+        requests[Outcome.ANSWERED.value, state.decode()] = count
+    for (outcome, state), count in worker.unanswered.items():
+        requests[outcome.value, state.decode()] = count
     return Snapshot(
         clients=len(worker.sessions),
         longest_wait_s=max(waits, default=0.0),
         overdue_s=max([0.0, *overdue]),
-        longest_turn_s=worker.longest_turn.longest_s(now),
+        longest_turn_s=worker.longest_turn.seconds,
         requests=requests,
         services=[
             (_service(upstream, worker.connections[upstream], now), upstream.latencies.minute(now))

@@ -19,7 +19,6 @@ from hapolicy.core.deadlines import Deadlines
 from hapolicy.core.events import Event
 from hapolicy.core.failover import Client, Failover, Outcome
 from hapolicy.core.failures import FailureKind, ServiceFailure
-from hapolicy.core.latencies import Latencies
 from hapolicy.core.plan import Plan
 from hapolicy.core.protocol import Request, is_one_answer, is_one_request
 from hapolicy.core.upstream import Exchange, Upstream
@@ -32,7 +31,7 @@ from hapolicy.proxy.carrier import Carrier
 from hapolicy.proxy.changes import Changes
 from hapolicy.proxy.connection import Connection
 from hapolicy.proxy.connections import Connections
-from hapolicy.proxy.housekeeping import Housekeeping
+from hapolicy.proxy.housekeeping import Housekeeping, LongestTurn
 from hapolicy.proxy.prober import Prober
 from hapolicy.proxy.services import Services
 from hapolicy.proxy.session import Session
@@ -59,8 +58,9 @@ class Worker(Loop):
         self.partial: Deadlines[Session] = Deadlines()  # whose request has come in part
         self.waiting: Deadlines[Failover] = Deadlines()  # requests that have no answer yet
         self.begun = 0  # requests, ever
-        self.outcomes: Counter[tuple[Outcome, bytes]] = Counter()  # of requests, by protocol state
-        self.longest_turn = Latencies()
+        self.answered_by_state: Counter[bytes] = Counter()  # requests by protocol state
+        self.unanswered: Counter[tuple[Outcome, bytes]] = Counter()
+        self.longest_turn = LongestTurn()
         self.connections: dict[Upstream, Connections] = {}
         self.carrier = Carrier(self, settings.connect_timeout_s)
         self.prober = Prober(self, settings)
@@ -70,7 +70,8 @@ class Worker(Loop):
         self.stopped = threading.Event()
         self._stopping = False
         self._returned: list[Connection] = []  # lent again only after a wait has seen them quiet
-        self._hurry = False  # somebody waits for one of these
+        self._hurry = False
+        self._log_requests = settings.log_requests
         self._decided: list[Failover] = []  # to be logged at the end of the turn, as
         self._told: list[Event] = []  # these are
         self._next_tick = 0.0
@@ -98,7 +99,10 @@ class Worker(Loop):
     def reconfigure(self, settings: Settings) -> None:
         """Go by other settings from now on."""
         plan = self.services.configure(settings)
+        if settings.requests.deadline_s != self.settings.requests.deadline_s:
+            self.waiting.ordered = False
         self.settings, self.plan = settings, plan
+        self._log_requests = settings.log_requests
         self.carrier.connect_timeout_s = settings.connect_timeout_s
         self.prober.configure(settings)
         self.services.look_at_pool()
@@ -142,7 +146,9 @@ class Worker(Loop):
 
     def _start(self, failover: Failover, favourite: Upstream | None, session: Session | None) -> None:
         self.begun += 1
-        self.waiting.add(failover, failover.deadline)
+        if self._next_tick > self.now + TICK_S:
+            self._next_tick = self.now + TICK_S
+        self.waiting[failover] = failover.deadline
         exchange = failover.begin(favourite, self.now)
         if exchange is not None:
             self.carry_out(exchange, session if exchange.upstream is favourite else None)
@@ -153,10 +159,16 @@ class Worker(Loop):
 
     def decided(self, failover: Failover) -> None:
         """A client's request has its answer."""
-        self.waiting.discard(failover)
-        state = failover.request.value("protocol_state")
-        self.outcomes[failover.outcome, state if state in STATES else b"other"] += 1
-        if self.settings.log_requests or failover.outcome is not Outcome.ANSWERED:
+        self.waiting.pop(failover, None)
+        state = failover.request.state
+        if state not in STATES:
+            state = b"other"
+        if failover.outcome is not Outcome.ANSWERED:
+            self.unanswered[failover.outcome, state] += 1
+            self._decided.append(failover)
+            return
+        self.answered_by_state[state] += 1
+        if self._log_requests:
             self._decided.append(failover)
 
     def reject(self, session: Session, reason: str) -> None:
@@ -170,7 +182,7 @@ class Worker(Loop):
         if isinstance(peer, Session):
             peer.gone = True
             peer.leave_mail()
-            self.partial.discard(peer)
+            self.partial.pop(peer, None)
             if self.sessions.pop(peer.fd, None) is not None and not self.sessions:
                 self.on_empty()
         elif isinstance(peer, Connection):
@@ -184,14 +196,10 @@ class Worker(Loop):
         """Have `exchange` made on a connection to its service."""
         connection = self.connections[exchange.upstream].lend(exchange, claimant)
         if connection is not None:
-            self._use(connection, exchange)
-
-    def _use(self, connection: Connection, exchange: Exchange) -> None:
-        connection.exchange, exchange.carrier = exchange, connection
-        exchange.kept = True
-        if exchange.began < 0:
+            connection.exchange, exchange.carrier = exchange, connection
+            exchange.kept = True
             exchange.begin(self.now)
-        self.out.append((connection, exchange.raw))
+            self.out.append((connection, exchange.raw))
 
     def answered(self, connection: Connection, exchange: Exchange, answer: bytes, flags: int) -> None:
         """A whole answer came on `connection`."""
@@ -204,16 +212,22 @@ class Worker(Loop):
             self.close(connection)
         else:
             self._returned.append(connection)
-            if connection.connections.is_awaited():
-                self._hurry = True
+            connections = connection.connections
+            if connections.queue or connections.crowding.unproven:
+                self._hurry = True  # somebody waits for it
 
     def _lend_again(self) -> None:
         """Connections whose answer came a turn ago, and that a wait has seen quiet since."""
         returned, self._returned = self._returned, []
         for connection in returned:
             exchange = connection.connections.take_back(connection, self.now)
-            if exchange is not None:
-                self._use(connection, exchange)
+            if exchange is None:
+                continue
+            connection.exchange, exchange.carrier = exchange, connection
+            exchange.kept = True
+            if exchange.began < 0:  # else it has waited in a backlog
+                exchange.begin(self.now)
+            self.out.append((connection, exchange.raw))
 
     # The turn
 
@@ -240,14 +254,16 @@ class Worker(Loop):
         if self.ready:
             self._go_on_with_ready()
         if self.now >= self._next_tick:
-            self._next_tick = self.now + TICK_S
             self.housekeeping.tick(self.now)
+            self._next_tick = self.now + (TICK_S if self.housekeeping.is_busy() else IDLE_TICK_S)
         if self.out:
             self.send_out()
         self.close_doomed()
         if self._decided or self._told:
             self._log_turn()
-        self.longest_turn.add(time.monotonic() - self.woke_at, self.now)
+        took_s = time.monotonic() - self.now
+        if took_s > self.longest_turn.this_half_minute_s:
+            self.longest_turn.this_half_minute_s = took_s
 
     def _on_client(self, session: Session, flags: int, data: bytes | None) -> None:
         if session.gone:
@@ -276,11 +292,16 @@ class Worker(Loop):
             if not session.waits and session.unread:
                 self.again.append(session)
 
+    def tick_soon(self) -> None:
+        """Something has begun that ends by the clock."""
+        if self._next_tick > self.now + TICK_S:
+            self._next_tick = self.now + TICK_S
+
     def _timeout_s(self) -> float:
         if self.ready or self.again or self._hurry:
             self._hurry = False
             return 0.0
-        return max(0.0, self._next_tick - self.now) if self.housekeeping.is_busy() else IDLE_TICK_S
+        return max(0.0, self._next_tick - self.now)
 
     def _read_again(self) -> list[tuple[Peer, int, bytes | None]]:
         again, self.again = self.again, []
