@@ -28,7 +28,8 @@ class Control:
         self.listening = socket.socket(socket.AF_UNIX)
         self.listening.bind(self.path)
         self.listening.listen(64)
-        operations = Operations(lambda: self.pool, lambda: (3, 7, 0.0), capture.log, self._reload)
+        self.pool.start()
+        operations = Operations(self.pool, capture.log, self._reload)
         self.server = ControlServer(self.listening, operations, capture.log)
         self.server.start()
 

@@ -7,13 +7,13 @@ import math
 from typing import Any
 
 import pytest
+from hapolicy.core.counters import BOUNDS_S, Tally
 from prometheus_client.parser import text_string_to_metric_families
 
 import hapolicy
 from hapolicy.admin.http.metrics import _PROTOCOL_STATES, Exposition
 from hapolicy.admin.operations import Status
 from hapolicy.admin.status import ServiceStatus
-from hapolicy.core.counters import BOUNDS_S, Tally
 from tests.support.statuses import SERVICE, status_with
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]

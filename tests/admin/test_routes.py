@@ -10,12 +10,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hapolicy.log.events import EventLog
 
 from hapolicy.admin.http.connection import Query
 from hapolicy.admin.http.routes import Site
 from hapolicy.admin.http.server import WebServer
 from hapolicy.config.settings import SettingsError
-from hapolicy.log.events import EventLog
 from tests.support.capture import Capture
 from tests.support.statuses import status_with
 

@@ -6,9 +6,9 @@ import argparse
 import ipaddress
 
 import pytest
+from hapolicy.config.examples import EXAMPLES, OTHER_KINDS
 
 from hapolicy.cli import main
-from hapolicy.config.examples import EXAMPLES, OTHER_KINDS
 from hapolicy.config.loading import parse, settings_from
 from hapolicy.config.options import UsageError, printable
 from hapolicy.config.settings import Listener, LogSink, Settings

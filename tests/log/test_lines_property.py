@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hapolicy.log.events import VALUE_MAX_CHARACTERS, EventLog
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hapolicy.core.events import Fields, Level
-from hapolicy.log.events import VALUE_MAX_CHARACTERS, EventLog
 from tests.support.procs import PATIENCE_S, wait_until
 
 anything = st.text(st.characters(), max_size=80)

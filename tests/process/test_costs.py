@@ -22,13 +22,13 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from hapolicy.log.events import EventLog
+from hapolicy.proxy.channel import SocketChannel
 
 from hapolicy.config.settings import Settings
 from hapolicy.core.events import Level
 from hapolicy.core.service import parse_service
-from hapolicy.log.events import EventLog
 from hapolicy.log.sinks import NoSink
-from hapolicy.proxy.channel import SocketChannel
 from hapolicy.proxy.pool import Pool
 from hapolicy.proxy.session import Session
 from tests.e2e.need import missing, need

@@ -6,8 +6,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from hapolicy.core.upstream import SILENT_UNKNOWN_S as STALLED_AFTER_S
 
-from hapolicy.proxy.upstream import STALLED_AFTER_S
 from tests.support.client import Load, PolicyClient
 from tests.support.daemon import Daemon
 from tests.support.procs import SLACK_S, wait_until

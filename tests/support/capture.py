@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from hapolicy.core.events import Fields, Level
-from hapolicy.log.events import EventLog
+from hapolicy.core.events import Level
+from hapolicy.log.eventlog import EventLog
 from tests.support.procs import PATIENCE_S, wait_until
 
 Event = dict[str, Any]
@@ -14,15 +15,20 @@ Event = dict[str, Any]
 class Capture:
     """A sink, and the log that writes to it."""
 
+    may_block = False
+
     def __init__(self, level: Level = Level.INFO) -> None:
         self.lines: list[str] = []
         self.events: list[Event] = []
-        self.log = EventLog(lambda: self, level)
+        self.log = EventLog(self, level)
 
-    def write(self, line: str, event: Fields) -> None:
+    def write(self, line: str, fields: Mapping[str, Any], level: Level) -> None:
         """Keep what the log writes."""
         self.lines.append(line)
-        self.events.append(dict(event))
+        self.events.append(dict(fields))
+
+    def reopen(self) -> None:
+        """Nothing to open."""
 
     def named(self, name: str) -> list[Event]:
         """The events of this name so far."""

@@ -9,19 +9,17 @@ from typing import Any
 
 import pytest
 
-from hapolicy.admin.control import server as control
 from hapolicy.config.settings import Settings
 from hapolicy.core.service import parse_service
-from hapolicy.log.events import EventLog
+from hapolicy.log.eventlog import EventLog
+from hapolicy.net import accept
 from hapolicy.proxy.pool import Pool
-from hapolicy.proxy.upstream import Upstream
 from tests.admin.controlled import Control
 from tests.support.capture import Capture
 from tests.support.procs import wait_until
 from tests.support.recorder import Recorder
 
 MakePool = Callable[..., Pool]
-MakeUpstream = Callable[..., Upstream]
 
 
 @pytest.fixture
@@ -46,6 +44,7 @@ def make_pool(log: EventLog) -> Iterator[MakePool]:
     def make(*definitions: str, **settings: Any) -> Pool:
         services = tuple(parse_service(definition) for definition in definitions)
         made.append(Pool(Settings(services=services, **settings), log))
+        made[-1].start()
         return made[-1]
 
     yield make
@@ -54,19 +53,9 @@ def make_pool(log: EventLog) -> Iterator[MakePool]:
 
 
 @pytest.fixture
-def make_upstream(make_pool: MakePool) -> MakeUpstream:
-    """Makes the upstream of one -s definition."""
-
-    def make(definition: str, **settings: Any) -> Upstream:
-        return make_pool(definition, **settings).upstreams[0]
-
-    return make
-
-
-@pytest.fixture
 def running(tmp_path: Path, capture: Capture, monkeypatch: pytest.MonkeyPatch) -> Iterator[Control]:
     """A control server that is ended with all its threads."""
-    monkeypatch.setattr(control, "_POLL_S", 0.02)
+    monkeypatch.setattr(accept, "_POLL_S", 0.02)
     with Recorder() as recorder:
         running = Control(tmp_path / "sock", capture, recorder.address)
         yield running

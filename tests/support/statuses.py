@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from hapolicy.core.counters import BOUNDS_S
+
 import hapolicy
 from hapolicy.admin.operations import Status
 from hapolicy.admin.status import ServiceStatus
-from hapolicy.core.counters import BOUNDS_S
 
 SERVICE = ServiceStatus(
     name="GREY1",

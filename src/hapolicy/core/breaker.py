@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import pybreaker
 
 from hapolicy.core.failures import QUICK, FailureKind
-from hapolicy.core.rules import HealthRules, Probe
+from hapolicy.core.rules import HealthRules
 
 # A service that goes down again this soon after it came up has not been well: its cooldown goes on growing.
 RELAPSE_S = 60.0
@@ -64,9 +64,8 @@ class StateChange:
 class Breaker:
     """Decides for one service whether it may be asked. `now` is the monotonic clock everywhere."""
 
-    def __init__(self, rules: HealthRules, probe: Probe, rng: Callable[[], float]) -> None:
+    def __init__(self, rules: HealthRules, rng: Callable[[], float]) -> None:
         self._rules = rules
-        self._probe = probe
         self._rng = rng
         self._outcomes = _Outcomes(rules.fail_max)
         self._generation = 0
@@ -84,24 +83,14 @@ class Breaker:
         """up, down or probing."""
         return self._outcomes.state
 
-    def configure(self, rules: HealthRules, probe: Probe) -> None:
+    def configure(self, rules: HealthRules) -> None:
         """Go by other rules from now on; a cooldown that runs is not changed."""
-        self._rules, self._probe = rules, probe
+        self._rules = rules
         self._outcomes.fail_max = rules.fail_max
-
-    def admits(self, now: float) -> bool:
-        """Whether `admit` would give a permit."""
-        return self.permit is not None or (self._probe is Probe.OFF and self._trial_due(now))
-
-    def admit(self, now: float) -> Permit | None:
-        """Leave for a live request. With ``--probe off`` one request after the cooldown is the trial."""
-        if self.permit is None and self._probe is Probe.OFF:
-            return self.admit_trial(now)
-        return self.permit
 
     def admit_trial(self, now: float) -> Permit | None:
         """Leave to try a service that is down, once its cooldown is over, to one alone."""
-        if not self._trial_due(now):
+        if not self.is_trial_due(now):
             return None
         self._outcomes.half_open()
         self._generation += 1
@@ -174,7 +163,8 @@ class Breaker:
         if self.state is State.DOWN:
             self.retry_at = min(self.retry_at, now)
 
-    def _trial_due(self, now: float) -> bool:
+    def is_trial_due(self, now: float) -> bool:
+        """Whether it is down, and its cooldown over."""
         return self.state is State.DOWN and now >= self.retry_at
 
     def _come_up(self, now: float) -> StateChange:

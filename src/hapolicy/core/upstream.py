@@ -132,6 +132,9 @@ class Observer(Protocol):
     def silence_changed(self, upstream: Upstream) -> None:
         """It fell silent or is heard again."""
 
+    def availability_changed(self, upstream: Upstream) -> None:
+        """Without probes: it may be tried with a live request, or that one has been found."""
+
 
 class Upstream:
     """One service in use, as one worker sees it."""
@@ -142,7 +145,7 @@ class Upstream:
         self.service = service  # replaced by a reload, never changed in place
         self._observer = observer
         self._configure(health, hedge)
-        self.breaker = Breaker(health, self.probe_kind, rng)
+        self.breaker = Breaker(health, rng)
         self.draining = False
         self.full = False  # max=N connections are all busy
         self.silent = False
@@ -152,6 +155,7 @@ class Upstream:
         self.heard_at = -math.inf  # its latest valid answer
         self.owes_since = math.inf  # the first request since then
         self._doubted = False  # whether an answer changes anything but counters
+        self._trial_due = False  # one live request may try it: there are no probes
         self._suspected = False
         self._verifying = 0  # probes that it still has to answer
         self.probing = False
@@ -189,7 +193,7 @@ class Upstream:
     @property
     def available(self) -> bool:
         """Whether it may be asked now, once it has room."""
-        return self.breaker.permit is not None and not self.draining
+        return (self.breaker.permit is not None or self._trial_due) and not self.draining
 
     @property
     def state(self) -> str:
@@ -212,7 +216,7 @@ class Upstream:
             self.in_flight.ordered = self.own.ordered = False
         self.service = service
         self._configure(health, hedge)
-        self.breaker.configure(health, self.probe_kind)
+        self.breaker.configure(health)
         self._fail_rate.limit = health.fail_rate
 
     def _configure(self, health: HealthRules, hedge: Hedge) -> None:
@@ -226,7 +230,11 @@ class Upstream:
         """An exchange to be carried out, None when the service is not to be asked."""
         permit = self.breaker.permit
         if permit is None:
-            permit = self.breaker.admit(now)
+            if self.draining or not self._trial_due:
+                return None
+            permit = self.breaker.admit_trial(now)
+            self._trial_due = False
+            self._observer.availability_changed(self)
         if permit is None or self.draining:
             return None
         return Exchange(asker, self, permit, fresh=fresh)
@@ -273,9 +281,9 @@ class Upstream:
         if kind in NOBODYS:
             self.breaker.give_back(exchange.permit, now)
         elif kind not in DEPENDS_ON_MAIL or exchange.permit.trial:
-            if exchange.began > self.heard_at:
+            if exchange.began >= self.heard_at:
                 self._changed(self.breaker.failed(exchange.permit, kind, now), now)
-        elif exchange.began > self.heard_at:
+        elif exchange.began >= self.heard_at:
             self._suspected = True
 
     def blame(self, exchange: Exchange, kind: FailureKind, client: str, now: float) -> None:
@@ -287,7 +295,7 @@ class Upstream:
             return  # counted at once
         self._doubted = True
         counts = self._fail_rate.failed(client)
-        if self.probe_kind is not Probe.QUERY and exchange.began > self.heard_at and counts:
+        if self.probe_kind is not Probe.QUERY and exchange.began >= self.heard_at and counts:
             self._changed(self.breaker.failed(exchange.permit, kind, now), now)
         if self._fail_rate.exceeded:
             if self.probe_kind is Probe.QUERY:
@@ -298,7 +306,13 @@ class Upstream:
     # Silence
 
     def look(self, now: float) -> None:
-        """Notice that it has fallen silent: it owes answers, and has given none to anybody for too long."""
+        """Notice that it has fallen silent: it owes answers, and has given none to anybody for too long.
+
+        With ``--probe off`` also that its cooldown is over.
+        """
+        if self.probe_kind is Probe.OFF and not self._trial_due and self.breaker.is_trial_due(now):
+            self._trial_due = True
+            self._observer.availability_changed(self)
         silent = self.silent_for_s(now) > self.silent_after_s
         if silent and not self.silent:
             self.silent = self._doubted = True
@@ -367,7 +381,7 @@ class Upstream:
         self._note_error(failure, now)
         if permit.trial:
             self._changed(self.breaker.failed(permit, kind, now), now)
-        elif began > self.heard_at:
+        elif began >= self.heard_at:
             reason = "fail_rate" if self._verifying and not self._suspected else kind.value
             self._changed(self.breaker.convict(kind, reason, now), now)
 
@@ -404,7 +418,7 @@ class Upstream:
     def _changed(self, change: StateChange | None, now: float) -> None:
         if change is None:
             return
-        self._suspected, self._verifying = False, 0
+        self._suspected, self._verifying, self._trial_due = False, 0, False
         self._fail_rate.forget()
         self._doubted = change.state is not State.UP
         if change.state is State.UP:

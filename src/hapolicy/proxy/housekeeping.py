@@ -76,10 +76,9 @@ class Housekeeping:
         worker = self._worker
         for exchange in (*upstream.in_flight.expired(now), *upstream.own.expired(now)):
             worker.carrier.expire(exchange)
-        if upstream.in_flight:
-            upstream.look(now)
-            if upstream.hedge.enabled:
-                self._hedge(upstream, now)
+        upstream.look(now)
+        if upstream.in_flight and upstream.hedge.enabled:
+            self._hedge(upstream, now)
         for connection in connections.superfluous(now):
             worker.close(connection)
         connections.crowding.tick(now)

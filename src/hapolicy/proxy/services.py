@@ -105,6 +105,10 @@ class Services:
             owed = len(upstream.in_flight)
             worker.tell(_named(upstream, events.SERVICE_SILENT, owed=owed, silent_s=silent_s))
 
+    def availability_changed(self, upstream: Upstream) -> None:
+        """Without probes: it may be tried with a live request, or that one has been found."""
+        self._worker.plan.scheduler.changed()
+
     def tell_change(self, upstream: Upstream, event: Callable[..., Event], *, is_change: bool = True) -> None:
         """Record and log a change of state."""
         worker = self._worker

@@ -67,7 +67,7 @@ def _service(upstream: Upstream, connections: Connections, now: float) -> Servic
         timeout_s=service.timeout_s,
         state=upstream.state,
         draining=upstream.draining,
-        available=not upstream.draining and upstream.breaker.admits(now),
+        available=upstream.available,
         silent=upstream.silent,
         trial_in_s=max(0.0, upstream.breaker.retry_at - now) if is_down else None,
         queries=upstream.queries,
