@@ -10,7 +10,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from benchmarks.programs import Load, Loader, Service, build
-from benchmarks.proxies import HAProxy, Hapolicy2, Proxy
+from benchmarks.proxies import Hapolicy2, HAProxy, Proxy
 
 
 def main() -> None:
@@ -24,8 +24,9 @@ def main() -> None:
         build(Path(folder))
         loader = Loader(Path(folder))
         with Service(Path(folder), "A") as a, Service(Path(folder), "B") as b:
+            proxies = [HAProxy([a, b]), Hapolicy2([a, b])]
             for connections in options.connections:
-                _compare(loader, [HAProxy([a, b]), Hapolicy2([a, b])], Load(connections, options.seconds), options.rounds)
+                _compare(loader, proxies, Load(connections, options.seconds), options.rounds)
 
 
 def _compare(loader: Loader, proxies: list[Proxy], load: Load, rounds: int) -> None:

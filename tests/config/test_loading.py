@@ -115,13 +115,13 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     binary = tmp_path / "binary"
     binary.write_bytes(b"-s \xff\n")
     for path, reason in (("/nowhere/args", "No such file"), (tmp_path, "Is a directory"), (binary, "not a text file")):
-        with pytest.raises(ConfigError, match=f"@{path}: {reason}.*; right is for example @/"):
+        with pytest.raises(ConfigError, match=f"@{path}: {reason}.*; example: @/"):
             parse([f"@{path}"])
 
 
 def test_no_service() -> None:
     """Without a service there is nothing to do."""
-    with pytest.raises(ConfigError, match=r"no service defined; right is for example -s GREY1="):
+    with pytest.raises(ConfigError, match=r"no service defined; example: -s GREY1="):
         settings("-l")
 
 
@@ -136,7 +136,7 @@ def test_a_name_twice() -> None:
 def test_listening_beyond_loopback_needs_allow(listen: str) -> None:
     """Others than this host may connect only when it is said who."""
     arguments = ["-s", "A=h:25", "--listen", "127.0.0.1:25", "--listen", listen]
-    with pytest.raises(ConfigError, match=r"--listen .*:25: .*--allow must say who may; right is for example --allow"):
+    with pytest.raises(ConfigError, match=r"--listen .*:25: .*--allow must say who may; example: --allow"):
         settings(*arguments)
     assert 1 == len(settings(*arguments, "--allow", "10.0.0.0/24").allow)
 

@@ -107,7 +107,7 @@ def test_bad(arguments: list[str], value: str, reason: str) -> None:
     assert reason in text
     assert text.isprintable()
     option = value.partition(":")[0]
-    assert text.endswith(f"; right is for example {EXAMPLES[option]}")
+    assert text.endswith(f"; example: {EXAMPLES[option]}")
 
 
 @pytest.mark.parametrize("example", [*EXAMPLES.values(), *OTHER_KINDS.values()])
@@ -141,7 +141,7 @@ def test_zeros_before_a_count_do_not_hide_it(count: str) -> None:
 @pytest.mark.parametrize("option", ["-s", "-d", "--listen", "--fail-max"])
 def test_a_value_is_missing(option: str) -> None:
     """An option without its value is a usage error with an example."""
-    with pytest.raises(UsageError, match=r"expected one argument; right is for example"):
+    with pytest.raises(UsageError, match=r"expected one argument; example:"):
         parse([*SERVICE, option])
 
 

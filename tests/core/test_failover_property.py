@@ -38,17 +38,21 @@ class Checked(World):
         self.check()
 
     def do_ask(self, client: int) -> None:
+        """A client asks."""
         self.ask(f"192.0.{client}.1")
 
     def do_answer(self, index: int) -> None:
+        """A service answers, perhaps late."""
         if self.sent:
             self.answer(self.sent[index % len(self.sent)])
 
     def do_fail(self, index: int, kind: FailureKind) -> None:
+        """An exchange fails."""
         if self.sent:
             self.fail(self.sent[index % len(self.sent)], kind)
 
     def do_hedge(self, index: int) -> None:
+        """A client has waited for long."""
         waiting = [asked for asked in self.asked if not asked.replies and asked.failover.attempts]
         if waiting:
             failover = waiting[index % len(waiting)].failover
@@ -57,6 +61,7 @@ class Checked(World):
                 self.send(failover.hedge(mine[0], self.now), kept=bool(index % 2))
 
     def do_wait(self, seconds: float) -> None:
+        """Time passes, and brings its own."""
         self.now += seconds
         for asked in self.asked:
             if not asked.replies and self.now >= asked.failover.deadline:
@@ -66,23 +71,29 @@ class Checked(World):
                 self.fail(exchange, FailureKind.ANSWER_TIMEOUT)
 
     def do_probe(self, name: str, outcome: FailureKind | None) -> None:
+        """The probe that is due."""
         self.probe(name, outcome)
 
     def do_drain(self, name: str) -> None:
+        """An operator drains."""
         self[name].draining = True
         self.plan.scheduler.changed()
 
     def do_ready(self, name: str) -> None:
+        """An operator ends a drain."""
         self[name].ready()
         self.plan.scheduler.changed()
 
     def do_trip(self, name: str) -> None:
+        """An operator trips."""
         self[name].trip(self.now)
 
     def do_reset(self, name: str) -> None:
+        """An operator resets."""
         self[name].reset(self.now)
 
     def do_reload(self, shorter: bool) -> None:
+        """Another timeout, another plan."""
         service = parse_service(f"A=h:1:10:2:{2 if shorter else 5}")
         self["A"].redefine(service, self.health, self["A"].hedge)
         self.plan = Plan(self.plan.rules, self.upstreams)

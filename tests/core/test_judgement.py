@@ -222,7 +222,7 @@ def test_down_within_its_timeout_and_a_second() -> None:
 
 
 def test_last_resort() -> None:
-    """With nobody up, one request at a time asks a service that went down by a quick failure; its answer brings it up."""
+    """With nobody up, one request at a time asks a service that went down by a quick failure; it comes up."""
     world = World("A=h:1")
     fail_in_a_row(world, "A", K.REFUSED, 3)
     assert world["A"].state == "down"

@@ -106,4 +106,4 @@ def test_a_wrong_address(capsys: pytest.CaptureFixture[str], option: str, given:
     shown = "empty" if not given else repr(given) if given != given.strip() else given
     assert err.startswith(f"hapolicy: {named}: {shown}: ")
     assert reason in err
-    assert err.endswith(f"; right is for example {right}\n")
+    assert err.endswith(f"; example: {right}\n")

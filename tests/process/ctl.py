@@ -23,10 +23,10 @@ def hapolicyctl(*arguments: str, **options: Any) -> subprocess.CompletedProcess[
 class Controlled(Daemon):
     """A daemon with a control socket in `folder`."""
 
-    def __init__(self, folder: Path, *arguments: str, mode: str = "660") -> None:
+    def __init__(self, folder: Path, *arguments: str, mode: str = "660", **options: Any) -> None:
         self.socket = folder / "control.sock"
         self.control = f"unix:{self.socket}"
-        super().__init__("--control", f"{self.control}:{mode}", *arguments)
+        super().__init__("--control", f"{self.control}:{mode}", *arguments, **options)
 
     def ctl(self, *arguments: str) -> str:
         """What hapolicyctl prints when all is well."""

@@ -38,16 +38,18 @@ def test_the_other_service_answers(fault: str, kept: bool) -> None:
         if kept:
             assert "DUNNO A first" == client.ask(instance="first")
         a.fault(fault)
-        for number in range(3):
+        # Nobody listens: three in a row. All else a mail may have brought about: one, and a probe that fails as well.
+        for number in range(3 if fault == "refuse" else 1):
             began = time.monotonic()
             assert f"DUNNO B {number}" == client.ask(instance=str(number))
             assert time.monotonic() - began < timeout_s + SLACK_S
             failed = daemon.wait_event("service.failed", service="A", instance=str(number))
             assert (FAULTS[fault], a.address) == (failed["kind"], failed["address"])
             assert failed["error"]
-            assert failed["link"] in ("fresh", "kept")
+            assert failed["connection"] in ("fresh", "kept")
         down = daemon.wait_event("service.down", service="A")
-        assert (3, FAULTS[fault]) == (down["failures"], down["kind"])
+        assert FAULTS[fault] == down["kind"]
+        assert (3 if fault == "refuse" else None) == down.get("failures")
         assert 54 <= down["cooldown_s"] <= 66
         began = time.monotonic()
         assert "DUNNO B later" == client.ask(instance="later")
@@ -66,12 +68,18 @@ def test_with_no_service_left_the_default_action_comes_before_the_deadline(fault
         PolicyClient(daemon.address) as client,
     ):
         began = time.monotonic()
-        assert "REJECT none" == client.ask(instance="last")
+        action = client.ask(instance="last")
         assert time.monotonic() - began < deadline_s + SLACK_S
-        event = daemon.wait_event("request.defaulted", instance="last")
-        assert "REJECT none" == event["action"]
-        assert FAULTS[fault] in event["failures"].values()
-        assert {"A", "B"} >= set(event["failures"])
+        if fault in ("reset", "half", "garbage", "oversized"):  # both break on it: a poison request
+            assert action.startswith("DEFER_IF_PERMIT 4.3.0 ")
+            event = daemon.wait_event("request.suspect", instance="last")
+            assert {"A": FAULTS[fault], "B": FAULTS[fault]} == event["failures"]
+        else:
+            assert "REJECT none" == action
+            event = daemon.wait_event("request.defaulted", instance="last")
+            assert {"A", "B"} == set(event["failures"])
+            assert {FAULTS[fault]} | {"pending"} >= set(event["failures"].values()) - {"no_time"}
+        assert action == event["action"]
 
 
 def test_all_down_gives_the_default_action_at_once() -> None:
@@ -93,7 +101,7 @@ def test_all_down_gives_the_default_action_at_once() -> None:
         assert time.monotonic() - began < timeout_s
         event = daemon.wait_event("request.defaulted", instance="down")
         assert {"A": "down", "B": "down"} == event["failures"]
-        assert 1 == a.stats()["requests"]
+        assert 2 == a.stats()["requests"]  # the mail's and a probe
 
 
 def test_unreachable_and_unresolvable_services_are_told_apart() -> None:
@@ -154,7 +162,9 @@ def test_a_late_answer_never_reaches_another_request() -> None:
     with (
         Sample("A") as a,
         Sample("B") as b,
-        Daemon("-s", a.service(f":1:1:{timeout_s}"), "-s", b.service(":2"), "--fail-max", "1000") as daemon,
+        Daemon(
+            "-s", a.service(f":1:1:{timeout_s}"), "-s", b.service(":2"), "--probe", "off", "--fail-max", "1000"
+        ) as daemon,
         PolicyClient(daemon.address) as client,
     ):
         client.ask()

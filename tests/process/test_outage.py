@@ -6,8 +6,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hapolicy.core.upstream import SILENT_UNKNOWN_S as STALLED_AFTER_S
 
+from hapolicy.core.upstream import SILENT_UNKNOWN_S
 from tests.support.client import Load, PolicyClient
 from tests.support.daemon import Daemon
 from tests.support.procs import SLACK_S, wait_until
@@ -41,7 +41,7 @@ def test_a_hung_service_costs_one_timeout_and_comes_back_by_a_probe() -> None:
         answered_by_a = load.tally.names["A"]
         wait_until(lambda: load.tally.names["A"] > answered_by_a + 100, "answers of the recovered service")
         load.check()
-        assert timeout_s <= load.tally.slowest_s() < timeout_s + SLACK_S
+        assert load.tally.slowest_s() < timeout_s + SLACK_S
         assert load.tally.slowest_s(since=down) < SLACK_S
         assert back_s < COOLDOWN_MAX_S * 1.1 + 2
         assert up["down_s"] >= COOLDOWN_S * 0.9
@@ -51,8 +51,8 @@ def test_a_hung_service_costs_one_timeout_and_comes_back_by_a_probe() -> None:
         assert [] == daemon.events_of("service.down", service="B") + daemon.events_of("request.defaulted")
 
 
-def test_a_hung_service_keeps_only_the_mails_of_its_first_second() -> None:
-    """Long before its timeout is over, newcomers go to its equal: it owes answers and gives none."""
+def test_no_mail_waits_for_a_hung_service() -> None:
+    """Long before its timeout is over its mails are asked of its equal, too, and newcomers go there."""
     timeout_s, last_s = 4.0, 3.0
     with (
         Sample("A") as a,
@@ -74,8 +74,8 @@ def test_a_hung_service_keeps_only_the_mails_of_its_first_second() -> None:
             asked.append(mails.submit(mail, 0))
             time.sleep(0.05)
         waits = [(sent - hung, wait_s) for sent, wait_s in (one.result() for one in asked)]
-        newcomers = [wait_s for sent_s, wait_s in waits if sent_s > STALLED_AFTER_S + SLACK_S]
-        assert any(wait_s >= timeout_s - 0.1 for sent_s, wait_s in waits if sent_s < STALLED_AFTER_S)
+        newcomers = [wait_s for sent_s, wait_s in waits if sent_s > SILENT_UNKNOWN_S + SLACK_S]
+        assert max(wait_s for _, wait_s in waits) < SILENT_UNKNOWN_S + SLACK_S  # they were asked of B, too
         assert len(newcomers) > 10
         assert max(newcomers) < SLACK_S
         assert [] == daemon.events_of("request.defaulted")
@@ -146,7 +146,9 @@ def test_with_probe_off_one_live_request_is_the_trial() -> None:
         assert "answer_timeout" == failed["kind"]
         assert 0.54 <= failed["cooldown_s"] <= 0.66
         load.check()
-        assert 1 == sum(wait_s >= timeout_s for _, wait_s in load.tally.waits)
+        # It was asked of B, too, once A had been silent for a second: the timeout is A's, the wait is shorter.
+        assert 1 >= sum(wait_s >= timeout_s / 2 for _, wait_s in load.tally.waits)
+        assert 2 == a.stats()["requests"]
 
 
 @pytest.mark.parametrize("probe", ["query", "off"])
@@ -172,7 +174,7 @@ def test_an_outage_is_the_same_in_the_log_the_metrics_and_readyz(probe: str) -> 
         assert (0, []) == (up(), daemon.events_of("pool.up"))
         b.fault("none")
         wait_until(lambda: client.ask() and daemon.events_of("pool.up"), "the end of the outage")
-        assert 200 == daemon.get("/readyz").status
+        wait_until(lambda: daemon.get("/readyz").status == 200, "readiness again")
         wait_until(lambda: up() == 1, "metrics of its end")
     assert 1 == len(daemon.events_of("pool.down")) == len(daemon.events_of("pool.up"))
 

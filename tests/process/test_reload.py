@@ -121,7 +121,7 @@ def test_a_service_that_stays_keeps_health_and_counters(configured: Configured, 
     ("lines", "complaint"),
     [
         (["-l", "-s A=127.0.0.1:70000"], ":2: -s/--service: A=127.0.0.1:70000: port 70000 is not between 1 and 65535"),
-        (["-s A=127.0.0.1:1", "--probe sometimes"], ":2: --probe: invalid choice: 'sometimes'"),
+        (["-s A=127.0.0.1:1", "--probe sometimes"], ":2: --probe: sometimes: none of query, tcp, off"),
         (["-s A=127.0.0.1:1", "", "-d 'no end"], ":3: No closing quotation"),
         (["# nothing"], "no service defined"),
         (["-s A=127.0.0.1:1", "-lh"], ":2: -lh: not in a file"),
@@ -173,9 +173,8 @@ from hapolicy import cli
 from hapolicy.daemon import daemon
 
 class Faulty(daemon.Pool):
-    def __init__(self, settings, log, former=None):
-        assert former is None, "a fault"
-        super().__init__(settings, log)
+    def adopt(self, settings):
+        raise AssertionError("a fault")
 
 daemon.Pool = Faulty
 raise SystemExit(cli.main())

@@ -96,7 +96,10 @@ def test_a_mail_whose_service_fails_moves_and_stays_moved() -> None:
         assert "A" == service_of(client.ask(instance=mail))
         a.fault("reset")
         assert "B" == service_of(client.ask(instance=mail))
+        daemon.wait_event("service.down", service="A")  # a probe of its own has failed, too
         a.fault("none")
+        assert "B" == service_of(client.ask(instance=mail))
+        daemon.wait_event("service.up", service="A")
         assert "B" == service_of(client.ask(instance=mail))
         assert "A" == service_of(client.ask())
 

@@ -97,7 +97,7 @@ def check_refusal(done: subprocess.CompletedProcess[str], statuses: set[int], na
     assert done.returncode in statuses, done
     assert named in lines[0]
     assert "Traceback" not in lines[0]
-    assert "for example" in lines[0] or "--help" in lines[0], lines[0]
+    assert "example: " in lines[0] or "--help" in lines[0], lines[0]
     assert lines[0].isprintable(), lines[0]
 
 
@@ -120,7 +120,7 @@ def test_a_port_in_use_cannot_be_bound(option: str, right: str) -> None:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         done = hapolicy(*SERVICE, "--listen", "127.0.0.1:0", option, address, "--log", "stderr")
     check_refusal(done, {CONFIG}, address)
-    assert done.stderr.endswith(f"; right is for example {option} {right}\n")
+    assert done.stderr.endswith(f"; example: {option} {right}\n")
 
 
 @pytest.mark.parametrize("there", ["a live socket", "a file", "a folder", "no parent"])
@@ -158,9 +158,9 @@ def test_argument_files(tmp_path: Path) -> None:
         ):
             assert "DUNNO A i1" == client.ask(instance="i1")
             daemon.wait_event("request.answered", service="A")
-            a.fault("reset")
+            a.fault("refuse")
             assert "DUNNO B i2" == client.ask(instance="i2")
-            b.fault("reset")
+            b.fault("refuse")
             assert "REJECT not # now" == client.ask()
 
 
@@ -188,7 +188,7 @@ def test_check_prints_what_would_run() -> None:
 
 def test_check_knows_one_from_many() -> None:
     """One failure is no plural."""
-    assert "down after 1 failure in a row," in hapolicy("--check", "-s", "A=127.0.0.1:1", "--fail-max", "1").stdout
+    assert "down after 1 failure in a row or" in hapolicy("--check", "-s", "A=127.0.0.1:1", "--fail-max", "1").stdout
 
 
 def test_check_finds_that_http_lacks_its_library() -> None:

@@ -119,8 +119,9 @@ def test_the_longest_wait_is_that_of_who_waits_now() -> None:
             wait_until(lambda: a.stats()["requests"] == 2, "a second client that waits")
             assert 0.5 < longest_s() <= time.monotonic() - asked
             a.kill()
-            assert first.action() == second.action() == "dunno"
-            assert 0 == daemon.status()["longest_wait_s"]
+            for client in (first, second):
+                assert client.action() in ("dunno", "DEFER_IF_PERMIT 4.3.0 Policy service error, try again later")
+            wait_until(lambda: daemon.status()["longest_wait_s"] == 0, "nobody who waits")
             wait_until(lambda: longest_s() == 0, "metrics of nobody who waits, which may be a second old")
 
 
@@ -138,14 +139,16 @@ def test_readyz_says_503_once_no_service_is_left_and_200_when_one_is_back() -> N
                 assert (200, b"2 of 2 services up\n") == ready()
                 a.fault("refuse")
                 client.ask()
-                assert (200, b"1 of 2 services up\n") == ready()
+                wait_until(lambda: ready() == (200, b"1 of 2 services up\n"), "one service up")
                 b.fault("refuse")
                 client.ask()
-                assert (503, b"0 of 2 services up\n") == ready()
+                wait_until(lambda: ready() == (503, b"0 of 2 services up\n"), "no service up")
                 assert 200 == daemon.get("/healthz").status
                 changes = daemon.status()["changes"]
                 assert [("service.down", "A"), ("service.down", "B")] == [
-                    (change["event"], change["fields"]["service"]) for change in changes
+                    (change["event"], change["fields"]["service"])
+                    for change in changes
+                    if change["event"].startswith("service.")
                 ]
                 b.fault("none")
                 wait_until(lambda: ready()[0] == 200, "ready again")

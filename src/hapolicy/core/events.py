@@ -251,12 +251,6 @@ CONFIG_WARNING = _event(
     "Something in the configuration is doubtful.",
     {"argument": "which argument", "warning": "what is doubtful about it"},
 )
-CONFIG_DOUBT = _event(
-    "config.doubt",
-    _D,
-    "As config.warning, under --stdio: each client has a process.",
-    CONFIG_WARNING.fields,
-)
 _SERVICES = {"services": "the services, as -s defines them"}
 DAEMON_STARTED = _event(
     "daemon.started",

@@ -9,11 +9,11 @@ import socket
 
 from hapolicy.config.settings import Warnings
 from hapolicy.core import events
-from hapolicy.core.events import EventType
 from hapolicy.log.eventlog import EventLog
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 HANDLED_SIGNALS = (*STOP_SIGNALS, signal.SIGUSR1, signal.SIGHUP)
+CLIENT_GONE = signal.SIGUSR2  # under --stdio, sent by a worker to the main thread, which waits for signals
 
 # What may be lost of the log at the end when its sink is stalled.
 LOG_CLOSE_S = 2.0
@@ -30,13 +30,13 @@ def block_signals() -> None:
 
     So no signal ever interrupts a thread in a system call, and no handler runs between any two lines.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, (*HANDLED_SIGNALS, CLIENT_GONE))
 
 
-def tell_warnings(warnings: Warnings, log: EventLog, kind: EventType = events.CONFIG_WARNING) -> None:
+def tell_warnings(warnings: Warnings, log: EventLog) -> None:
     """Log what is doubtful about the configuration."""
     for argument, warning in warnings:
-        log.emit(kind(argument=argument, warning=warning))
+        log.emit(events.CONFIG_WARNING(argument=argument, warning=warning))
 
 
 def stdin_is_connected_socket() -> bool:

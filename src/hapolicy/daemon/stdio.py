@@ -10,21 +10,27 @@ import time
 
 from hapolicy.admin.status import status_events
 from hapolicy.config.settings import Settings
-from hapolicy.core import events
-from hapolicy.daemon.process import HANDLED_SIGNALS, LOG_CLOSE_S, STOP_SIGNALS, stdin_is_connected_socket, tell_warnings
+from hapolicy.core.events import Level
+from hapolicy.daemon.process import (
+    CLIENT_GONE,
+    HANDLED_SIGNALS,
+    LOG_CLOSE_S,
+    STOP_SIGNALS,
+    stdin_is_connected_socket,
+    tell_warnings,
+)
 from hapolicy.log.eventlog import EventLog
 from hapolicy.proxy.pool import Pool
 
 _COPY_BYTES = 65_536
-_GONE = signal.SIGUSR2  # tells the main thread, which waits for signals, that the client has gone
 
 
 def serve_stdio(settings: Settings, log: EventLog) -> None:
     """Serve until the client ends; SIGTERM and SIGINT let its request in flight finish."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, [_GONE])
-    pool = Pool(settings, log, on_empty=lambda: os.kill(os.getpid(), _GONE))
+    pool = Pool(settings, log, on_empty=lambda: os.kill(os.getpid(), CLIENT_GONE))
     # Each client has a process of its own: as warnings, the same few lines would come with every connection.
-    tell_warnings(settings.warnings, log, events.CONFIG_DOUBT)
+    if log.level <= Level.DEBUG:
+        tell_warnings(settings.warnings, log)
     pool.start()
     writer = _hand_over(pool)
     _serve(pool, log)
@@ -35,7 +41,7 @@ def serve_stdio(settings: Settings, log: EventLog) -> None:
 
 
 def _serve(pool: Pool, log: EventLog) -> None:
-    while (received := signal.sigwait([*HANDLED_SIGNALS, _GONE])) != _GONE:
+    while (received := signal.sigwait([*HANDLED_SIGNALS, CLIENT_GONE])) != CLIENT_GONE:
         if received == signal.SIGUSR1:
             for event in status_events(pool.status().services):
                 log.emit(event)
@@ -48,7 +54,9 @@ def _drain(pool: Pool) -> None:
     """Wait for the request in flight; a second SIGTERM or SIGINT ends the wait."""
     pool.finish()
     give_up_at = time.monotonic() + pool.settings.drain_s
-    while pool.clients and time.monotonic() < give_up_at and not signal.sigtimedwait([*STOP_SIGNALS, _GONE], 0.02):
+    while (
+        pool.clients and time.monotonic() < give_up_at and not signal.sigtimedwait([*STOP_SIGNALS, CLIENT_GONE], 0.02)
+    ):
         pass
 
 

@@ -25,7 +25,7 @@ EVENTS_A_TURN = 64
 class Peer:
     """What is at the other end of a non-blocking socket: a client or a service."""
 
-    __slots__ = ("fd", "recv", "send", "sock", "unread", "unsent", "waits")
+    __slots__ = ("ending", "fd", "recv", "send", "sock", "unread", "unsent", "waits")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -33,7 +33,8 @@ class Peer:
         self.recv = sock.recv
         self.send = sock.send
         self.waits = False  # it is not read for the time being: that is the back pressure
-        self.unread = False  # something came meanwhile; no further event will tell
+        self.unread = False  # something has come that was not received; no further event will tell
+        self.ending = False  # its end was told, and is still to be received
         self.unsent = b""  # what the socket has not taken yet
 
 
@@ -72,7 +73,7 @@ def receive(peer: Peer) -> bytes | None:
         return None
     except OSError:
         return b""
-    peer.unread = len(data) == RECEIVE_BYTES
+    peer.unread = peer.ending or len(data) == RECEIVE_BYTES
     return data
 
 

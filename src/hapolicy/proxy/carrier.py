@@ -169,7 +169,8 @@ class Carrier:
                 self._speaks_out_of_turn(connection.connections)
                 connection.retired = True
             self._worker.answered(connection, exchange, answer, flags)
-        elif flags & ENDING:
+        elif flags & ENDING or connection.unread:
+            connection.ending = bool(flags & ENDING) or connection.ending
             self._worker.read_again(connection)
 
     def _on_end(self, connection: Connection, exchange: Exchange) -> None:

@@ -76,7 +76,7 @@ class Session(Peer):
         worker = self._worker
         worker.decided(failover)
         self.failover = None
-        self.waits = False
+        self.waits = self.reader is not None  # not read before what it holds is answered
         self.idle_since = worker.now
         if self.gone:
             return
@@ -87,8 +87,10 @@ class Session(Peer):
                 self._claim(winner)
         assert failover.answer is not None
         worker.out.append((self, failover.answer))
-        if self.unread or self.reader is not None:
+        if self.waits:
             worker.ready.append(self)
+        elif self.unread:
+            worker.again.append(self)
 
     def leave_mail(self) -> None:
         """Its next request is of another mail, or it is gone: the connection is free for others."""

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from hapolicy.config.settings import Settings
 from hapolicy.core import events
 from hapolicy.core.deadlines import Deadlines
-from hapolicy.core.events import Event
+from hapolicy.core.events import Event, Level
 from hapolicy.core.failover import Client, Failover, Outcome
 from hapolicy.core.failures import FailureKind, ServiceFailure
 from hapolicy.core.plan import Plan
@@ -118,12 +118,15 @@ class Worker(Loop):
         """Read no new requests; clients end when what they have asked is answered."""
         self.finishing = True
         for session in list(self.sessions.values()):
-            if not session.waits and session.reader is None:
-                data = receive(session)
+            if not session.waits and not session.gone:
+                data = receive(session)  # what had come before is answered
                 if data:
                     session.on_event(data)
-                elif not session.unsent:
-                    self.close(session)
+
+    def _close_finished(self) -> None:
+        for session in list(self.sessions.values()):
+            if not (session.waits or session.unsent or session.unread or session.reader is not None):
+                self.close(session)
 
     # Clients
 
@@ -136,6 +139,8 @@ class Worker(Loop):
     def begin(self, session: Session, request: Request) -> None:
         """Find the answer to a request."""
         session.waits = True
+        if self.log.level <= Level.DEBUG:
+            self.tell(events.REQUEST_RECEIVED(attributes=request.attributes))
         favourite = None
         if request.instance and request.instance == session.instance:
             favourite = session.upstream
@@ -258,6 +263,8 @@ class Worker(Loop):
             self._next_tick = self.now + (TICK_S if self.housekeeping.is_busy() else IDLE_TICK_S)
         if self.out:
             self.send_out()
+        if self.finishing:
+            self._close_finished()
         self.close_doomed()
         if self._decided or self._told:
             self._log_turn()
@@ -276,20 +283,20 @@ class Worker(Loop):
             self.begin(session, Request(data))
         else:
             session.on_event(data)
-        if (flags & ENDING or session.unread) and not session.gone:
-            session.unread = True
-            if not session.waits:
-                self.again.append(session)
+        if flags & ENDING:
+            session.ending = session.unread = True
+        if session.unread and not (session.waits or session.gone):
+            self.again.append(session)
 
     def _go_on_with_ready(self) -> None:
         """Clients that were answered and have more: one request each, so that none starves the others."""
         ready, self.ready = self.ready, []
         for session in ready:
-            if session.gone or session.waits:
+            if session.gone:
                 continue
-            if session.reader is not None:
-                session.next_request()
-            if not session.waits and session.unread:
+            session.waits = False
+            session.next_request()
+            if session.unread and not (session.waits or session.gone):
                 self.again.append(session)
 
     def tick_soon(self) -> None:

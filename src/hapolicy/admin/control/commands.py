@@ -273,7 +273,7 @@ def _address(text: str) -> Address:
         if isinstance(address, TcpAddress) and not address.host:
             raise AddressError("no host")
     except AddressError as error:
-        example = "right is for example 127.0.0.1:10031 or unix:/run/service"
+        example = "example: 127.0.0.1:10031 or unix:/run/service"
         raise argparse.ArgumentTypeError(f"{table.safe(text)}: {table.safe(error)}; {example}") from None
     return address
 
