@@ -76,7 +76,7 @@ BUSY = status(
 
 GOLDEN = """\
 hapolicy 2.0.0, pid 4711, running for 3 d 4 h, 87 of 1000 clients
-requests: 18339 answered, 2 defaulted; default action dunno; log level info
+requests: 18339 answered, 2 defaulted, 0 suspect; default action dunno; log level info
 
 SERVICE  ADDRESS                PRIO  WEIGHT  STATE                  IN FLIGHT  QUERIES  ANSWERS  FAILED      P50    P99   SHARE
 GREY1    10.0.0.1:10031           10       2  up                             2    12345    12340       3   1.2 ms  14 ms  66.7 %
@@ -131,7 +131,7 @@ def test_without_failures_there_is_no_such_part() -> None:
     ("words", "values"),
     [
         ("up", {"state": "up"}),
-        ("up, silent", {"state": "up", "stalled": True}),
+        ("up, silent", {"state": "up", "silent": True}),
         ("probing", {"state": "probing"}),
         ("draining", {"state": "draining"}),
         ("down for another 17 s", {"state": "down", "trial_in_s": 16.01}),

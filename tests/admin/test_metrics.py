@@ -7,13 +7,14 @@ import math
 from typing import Any
 
 import pytest
-from hapolicy.core.counters import BOUNDS_S, Tally
 from prometheus_client.parser import text_string_to_metric_families
 
 import hapolicy
 from hapolicy.admin.http.metrics import _PROTOCOL_STATES, Exposition
-from hapolicy.admin.operations import Status
-from hapolicy.admin.status import ServiceStatus
+from hapolicy.admin.status import Status
+from hapolicy.core.latencies import BOUNDS_S
+from hapolicy.core.status import ServiceStatus
+from hapolicy.proxy.worker import STATES
 from tests.support.statuses import SERVICE, status_with
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -53,6 +54,17 @@ def test_counters_and_gauges_carry_the_figures_of_the_status() -> None:
     assert 2 == sample(samples, "service_failures_total", service="GREY1", kind="refused")
     assert 1 == sample(samples, "service_probes_total", service="GREY1", result="answered")
     assert 3 == sample(samples, "service_probes_total", service="GREY1", result="failed")
+    assert 1 == sample(samples, "requests_total", outcome="suspect", state="RCPT")
+    assert (0.004, 1) == tuple(sample(samples, n) for n in ("longest_turn_seconds", "workers"))
+    hedges = {"sent": 8, "won": 5, "lost": 2}
+    assert hedges == {r: sample(samples, "service_hedges_total", service="GREY1", result=r) for r in hedges}
+    connections = {"busy": 1, "idle": 4, "waiting": 0}
+    found = {s: sample(samples, "service_connections", service="GREY1", state=s) for s in connections}
+    assert connections == found
+    assert (6, 3, 0.25, 0) == tuple(
+        sample(samples, f"service_{name}", service="GREY1")
+        for name in ("suspects_total", "queued", "queued_seconds", "silent")
+    )
     builds = [labels for name, labels in samples if name == "hapolicy_build_info"]
     assert [hapolicy.__version__] == [dict(labels)["version"] for labels in builds]
 
@@ -66,8 +78,8 @@ def test_what_has_not_happened_yet_is_there_as_0() -> None:
 
 
 def test_every_protocol_state_that_is_counted_is_known_here() -> None:
-    """A state that `Tally` learns must be there as 0, too."""
-    assert {*Tally._STATES, "other"} == set(_PROTOCOL_STATES)
+    """A state that the workers learn must be there as 0, too."""
+    assert {*(state.decode() for state in STATES), "other"} == set(_PROTOCOL_STATES)
 
 
 def test_state_is_1_for_one_state_alone_and_up_holds_while_drained() -> None:

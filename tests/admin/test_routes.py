@@ -10,16 +10,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hapolicy.log.events import EventLog
 
 from hapolicy.admin.http.connection import Query
 from hapolicy.admin.http.routes import Site
 from hapolicy.admin.http.server import WebServer
 from hapolicy.config.settings import SettingsError
+from hapolicy.log.eventlog import EventLog
 from tests.support.capture import Capture
 from tests.support.statuses import status_with
-
-OPERATIONS: Any = SimpleNamespace(status=status_with)
 
 
 @pytest.fixture
@@ -31,7 +29,7 @@ def listening() -> Iterator[socket.socket]:
 
 def page_status(host: str) -> int:
     """The status that the page has for a Host header."""
-    return int(Site(OPERATIONS, lambda _: (b"", "")).respond(Query("/", host, "")).status)
+    return int(Site(status_with, lambda _: (b"", "")).respond(Query("/", host, "")).status)
 
 
 @pytest.mark.parametrize(
@@ -62,8 +60,9 @@ def test_the_page_is_not_given_to_a_strangers_name(host: str) -> None:
 def peer_may_connect(listening: socket.socket, log: EventLog, peer: str, own: str = "192.0.2.1") -> bool:
     """Whether a peer may ask, of a server that allows two networks."""
     allow = (ipaddress.ip_network("192.0.2.8/30"), ipaddress.ip_network("2001:db8::/32"))
-    server = WebServer(listening, OPERATIONS, log, allow)
-    return server.verify_request(SimpleNamespace(getsockname=lambda: (own, 1)), (peer, 1))
+    server = WebServer(listening, status_with, log, allow)
+    request: Any = SimpleNamespace(getsockname=lambda: (own, 1))
+    return server.verify_request(request, (peer, 1))
 
 
 @pytest.mark.parametrize(
@@ -88,4 +87,4 @@ def test_without_prometheus_client_the_error_says_what_to_install(
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     monkeypatch.delitem(sys.modules, "hapolicy.admin.http.metrics", raising=False)
     with pytest.raises(SettingsError, match=r"pip install 'hapolicy\[http\]'"):
-        WebServer(listening, OPERATIONS, log, ())
+        WebServer(listening, status_with, log, ())

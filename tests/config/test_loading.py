@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hapolicy.config.loading import ConfigError, expand_files, parse, settings_from
-from hapolicy.config.options import UsageError
+from hapolicy.config.option import UsageError
 from hapolicy.config.settings import Settings
 
 Write = Callable[[str], str]
@@ -75,17 +75,17 @@ def test_a_file_stands_where_it_is_named(write: Write) -> None:
     """The arguments of a file come between those before and behind it."""
     file = write("-d OK\n-l")
     assert ["-v", "-d", "OK", "-l", "-d", "DUNNO"] == expand_files(["-v", file, "-d", "DUNNO"])
-    assert "DUNNO" == settings("-s", "A=h:25", file, "-d", "DUNNO").default_action
+    assert "DUNNO" == settings("-s", "A=h:25", file, "-d", "DUNNO").requests.default_action
 
 
 BAD_LINES = {
     "-s A=h:25\n\n-s B": (3, "-s/--service: B: no NAME= before the address"),
     "-s\nA=h": (2, "-s/--service: A=h: no port"),
     "# one\n-l --fail-max=x": (2, "--fail-max: x: not a whole number"),
-    "-l\n--probe ping": (2, "--probe: invalid choice: 'ping'"),
-    "-l\n--log=file": (2, "--log: invalid choice: 'file'"),
+    "-l\n--probe ping": (2, "--probe: ping: none of query"),
+    "-l\n--log=file": (2, "--log: file: neither"),
     "-l\n-d": (2, "-d/--default: expected one argument"),
-    "-l\n-d ''": (2, "-d/--default: empty: without an action"),
+    "-l\n-d ''": (2, "-d/--default: empty: an empty action"),
     "-s A=h:25\n-s A=h:0 -s B=h:26": (2, "-s/--service: A=h:0: port 0"),
     "-l\n\n--nonsense 5": (3, "--nonsense"),
     "-l\nstray": (2, "stray"),
@@ -219,7 +219,7 @@ def test_known_actions(action: str) -> None:
 def test_unknown_actions(action: str) -> None:
     """Another first word is taken (it may be a restriction class), with a warning."""
     found = settings("-s", "A=h:25", f"-d{action}")
-    assert action == found.default_action
+    assert action == found.requests.default_action
     assert [f"-d {action}"] == [argument for argument, _ in found.warnings]
     assert "4.3.5" in found.warnings[0][1]
 

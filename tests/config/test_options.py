@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import shlex
 
 import pytest
-from hapolicy.config.examples import EXAMPLES, OTHER_KINDS
 
 from hapolicy.cli import main
 from hapolicy.config.loading import parse, settings_from
-from hapolicy.config.options import UsageError, printable
+from hapolicy.config.option import UsageError
+from hapolicy.config.options import OPTIONS
 from hapolicy.config.settings import Listener, LogSink, Settings
 from hapolicy.core.address import TcpAddress, UnixAddress
 from hapolicy.core.events import Level
-from hapolicy.core.rules import HealthRules, Probe
+from hapolicy.core.rules import HEDGE_OFF, HealthRules, Hedge, Probe, RequestRules
+from hapolicy.core.text import quoted
 
 SERVICE = ["-s", "A=h:25"]
+EXAMPLES = {option.label: option.example for option in OPTIONS if option.example}
 
 GOOD: list[tuple[list[str], dict[str, object]]] = [
     ([], {}),
-    (["-d", "DEFER_IF_PERMIT try later"], {"default_action": "DEFER_IF_PERMIT try later"}),
-    (["--default", " OK né "], {"default_action": "OK né"}),
+    (["-d", "DEFER_IF_PERMIT try later"], {"requests": RequestRules(default_action="DEFER_IF_PERMIT try later")}),
+    (["--default", " OK né "], {"requests": RequestRules(default_action="OK né")}),
     (["-l"], {"log_requests": True}),
     (["--logging"], {"log_requests": True}),
     (["-v"], {"log_requests": True, "log_level": Level.DEBUG}),
@@ -52,20 +55,37 @@ GOOD: list[tuple[list[str], dict[str, object]]] = [
     (["--probe", "tcp"], {"health": HealthRules(probe=Probe.TCP)}),
     (["--probe", "off"], {"health": HealthRules(probe=Probe.OFF)}),
     (["--connect-timeout", ".5"], {"connect_timeout_s": 0.5}),
-    (["--deadline", "95"], {"deadline_s": 95.0}),
+    (["--deadline", "95"], {"requests": RequestRules(deadline_s=95.0)}),
     (["--max-clients", "5"], {"max_clients": 5}),
     (["--drain", "0"], {"drain_s": 0.0}),
+    (["--suspect", "HOLD"], {"requests": RequestRules(suspect_action="HOLD")}),
+    (["--hedge", "off"], {"requests": RequestRules(hedge=HEDGE_OFF)}),
+    (["--hedge", "auto"], {}),
+    (["--hedge", "0.2"], {"requests": RequestRules(hedge=Hedge(after_s=0.2))}),
+    (["--affinity", "client_address"], {"requests": RequestRules(affinity=("client_address",))}),
+    (["--affinity", "sender,recipient"], {"requests": RequestRules(affinity=("sender", "recipient"))}),
+    (["--affinity", "off"], {}),
+    (["--fail-rate", "50"], {"health": HealthRules(fail_rate=0.5)}),
+    (["--fail-rate", "off"], {"health": HealthRules(fail_rate=1)}),
+    (["--probe-every", "60"], {"health": HealthRules(probe_every_s=60)}),
+    (["--probe-every", "off"], {}),
+    (
+        ["--probe-attribute", "sender=a=b", "--probe-attribute", "x="],
+        {"probe_attributes": (("sender", "a=b"), ("x", ""))},
+    ),
+    (["--workers", "3"], {"workers": 3}),
+    (["--log", "/var/log/hapolicy.log"], {"log_path": "/var/log/hapolicy.log"}),
 ]
 BAD: list[tuple[list[str], str, str]] = [  # arguments, value, what is wrong with it
     (["-s", "B"], "-s/--service: B", "no NAME= before the address"),
     (["-s", "B=h:25:x"], "-s/--service: B=h:25:x", "prio 'x' is not a whole number"),
     (["-s", "B=h:25::0"], "-s/--service: B=h:25::0", "weight is 0"),
-    (["-d", ""], "-d/--default: empty: ", "without an action, Postfix would answer 451"),
-    (["-d", "  "], "-d/--default: empty: ", "without an action, Postfix would answer 451"),
+    (["-d", ""], "-d/--default: empty: ", "an empty action; Postfix would answer 451"),
+    (["-d", "  "], "-d/--default: empty: ", "an empty action; Postfix would answer 451"),
     (["-d", "a\nb"], "-d/--default: 'a\\nb'", "control character"),
     (["-d", "a\x1b[2J"], "-d/--default: 'a\\x1b[2J'", "control character"),
     (["--allow", "10.0.0.1/8"], "--allow: 10.0.0.1/8", "has host bits set"),
-    (["--allow", "here"], "--allow: here", "not a network"),
+    (["--allow", "here"], "--allow: here", "not an IP network"),
     (["--allow", "::ffff:10.0.0.0/104"], "--allow: ::ffff:10.0.0.0/104", "write 10.0.0.0/8;"),
     (["--allow", "::ffff:10.0.0.1"], "--allow: ::ffff:10.0.0.1", "write 10.0.0.1/32;"),
     (["--http-allow", "::ffff:0:0/96"], "--http-allow: ::ffff:0:0/96", "write 0.0.0.0/0;"),
@@ -79,8 +99,24 @@ BAD: list[tuple[list[str], str, str]] = [  # arguments, value, what is wrong wit
     (["--deadline", "inf"], "--deadline: inf", "not a number of seconds"),
     (["--deadline", "0.0"], "--deadline: 0.0", "must be above 0 seconds"),
     (["--drain", "nan"], "--drain: nan", "not a number of seconds"),
-    (["--probe", "ping"], "--probe: ", "invalid choice: 'ping'"),
-    (["--log", "file"], "--log: ", "invalid choice: 'file'"),
+    (["--probe", "ping"], "--probe: ping", "none of query, tcp, off"),
+    (["--log", "file"], "--log: file", "nor the absolute path of a file"),
+    (["--hedge", "soon"], "--hedge: soon", "neither auto, off nor a number of seconds above 0"),
+    (["--hedge", "0"], "--hedge: 0", "neither auto, off nor a number of seconds above 0"),
+    (["--affinity", "a,,b"], "--affinity: a,,b", "'' is not the name of an attribute"),
+    (["--fail-rate", "0"], "--fail-rate: 0", "neither off nor a whole number of percent"),
+    (["--fail-rate", "101"], "--fail-rate: 101", "neither off nor a whole number of percent"),
+    (["--probe-attribute", "sender"], "--probe-attribute: sender", "not NAME=VALUE"),
+    (["--probe-attribute", "a=b\nc=d"], "--probe-attribute: 'a=b\\nc=d'", "line end"),
+    (["--workers", "65"], "--workers: 65", "from 1 to 64"),
+    (["--suspect", ""], "--suspect: empty: ", "an empty action"),
+    (["-s", "B=h:25,max=0"], "-s/--service: B=h:25,max=0", "max '0' is not a whole number"),
+    (["-s", "B=h:25,most=1"], "-s/--service: B=h:25,most=1", "is not KEY=VALUE; there are: max, hedge, probe"),
+    (["-s", "B=h:25,max=1,max=2"], "-s/--service: B=h:25,max=1,max=2", "max= is given twice"),
+    (["-s", "B=h:25,hedge=x"], "-s/--service: B=h:25,hedge=x", "hedge 'x' is neither auto, off nor"),
+    (["-s", "B=h:25,probe=x"], "-s/--service: B=h:25,probe=x", "probe 'x' is none of query, tcp, off"),
+    (["-s", "B=h:25,slow-start=0"], "-s/--service: B=h:25,slow-start=0", "slow-start is 0, it must be above 0"),
+    (["-s", "B=h:25,suspect="], "-s/--service: B=h:25,suspect=", "an empty action"),
 ]
 
 
@@ -110,11 +146,15 @@ def test_bad(arguments: list[str], value: str, reason: str) -> None:
     assert text.endswith(f"; example: {EXAMPLES[option]}")
 
 
-@pytest.mark.parametrize("example", [*EXAMPLES.values(), *OTHER_KINDS.values()])
+def test_every_option_that_takes_a_value_has_an_example() -> None:
+    """Whoever got one wrong is shown a right one."""
+    assert [] == [option.name for option in OPTIONS if option.parse and not option.example]
+
+
+@pytest.mark.parametrize("example", [*EXAMPLES.values(), *(e for o in OPTIONS for e in o.examples.values())])
 def test_examples_are_right(example: str) -> None:
     """What is shown as right is taken."""
-    if not example.startswith("@"):
-        assert isinstance(parse(example.split()), argparse.Namespace)
+    assert isinstance(parse(shlex.split(example)), argparse.Namespace)
 
 
 @pytest.mark.parametrize("arguments", [["--nonsense"], ["stray"], ["-x", "1"], ["--co", "5"]])
@@ -169,4 +209,4 @@ def test_version_and_help_come_before_all_else(capsys: pytest.CaptureFixture[str
 def test_printable() -> None:
     """What is printable is shown as it is, else escaped; a space at an end is made visible."""
     shown = {"plain né": "plain né", "\x1b": "'\\x1b'", "\udcff": "'\\udcff'", " a b": "' a b'"}
-    assert shown == {text: printable(text) for text in shown}
+    assert shown == {text: quoted(text) for text in shown}

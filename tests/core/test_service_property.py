@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hapolicy.config.loading import ConfigError, parse
-from hapolicy.config.options import UsageError
+from hapolicy.config.option import UsageError
 from hapolicy.core.address import AddressError, TcpAddress, UnixAddress, parse_address, split_address
 from hapolicy.core.service import Service, ServiceError, parse_service
 from tests.support.streams import reason

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 import syslog
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hapolicy.config.settings import LogSink
+from hapolicy.core import events
 from hapolicy.core.events import Level
 from hapolicy.log import journald, sinks
-from hapolicy.log.sinks import DescriptorSink, JournalSink, NoSink, SyslogSink, open_sink
+from hapolicy.log.sinks import DescriptorSink, FileSink, JournalSink, NoSink, SyslogSink, open_sink
 from tests.support.capture import Capture
 from tests.support.procs import PATIENCE_S
 
@@ -32,7 +36,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 def test_journal_fields(sent: list[dict[str, Any]]) -> None:
     """The JSON as MESSAGE, and as fields what a postmaster searches by."""
-    JournalSink().write("{}", EVENT)
+    JournalSink().write("{}", EVENT, Level.WARNING)
     expected = {
         "MESSAGE": "{}",
         "PRIORITY": syslog.LOG_WARNING,
@@ -48,62 +52,98 @@ def test_journal_fields(sent: list[dict[str, Any]]) -> None:
 
 def test_journal_fields_that_an_event_lacks(sent: list[dict[str, Any]]) -> None:
     """Are not there."""
-    JournalSink().write("{}", {"level": "info", "event": "daemon.started", "services": ["A"]})
+    JournalSink().write("{}", {"level": "info", "event": "daemon.started", "services": ["A"]}, Level.INFO)
     assert "HAPOLICY_EVENT" in sent[0]
     assert {"HAPOLICY_SERVICE", "HAPOLICY_INSTANCE", "HAPOLICY_SERVICES"}.isdisjoint(sent[0])
 
 
-def test_priorities(sent: list[dict[str, Any]], capture: Capture) -> None:
+def test_priorities(sent: list[dict[str, Any]]) -> None:
     """Each level has its syslog priority, as journald's -p wants it."""
-    capture.log.level = Level.DEBUG
     for level in Level:
-        capture.log.emit(level, "e")
-    for event in capture.close():
-        JournalSink().write("", event)
+        JournalSink().write("", EVENT, level)
     expected = [syslog.LOG_DEBUG, syslog.LOG_INFO, syslog.LOG_WARNING, syslog.LOG_ERR]
     assert expected == [fields["PRIORITY"] for fields in sent]
 
 
 def test_journal_values_are_printable(sent: list[dict[str, Any]], capture: Capture) -> None:
     """Whatever an instance holds, its field is one printable line, as in the JSON."""
-    capture.log.emit(Level.INFO, "e", instance=b"1\n\xff\x1b[2J", service="né")
-    JournalSink().write("", capture.wait("e"))
+    capture.log.emit(events.SERVICE_FAILED(instance=b"1\n\xff\x1b[2J", service="né"))
+    JournalSink().write("", capture.wait("service.failed"), Level.INFO)
     assert ("1\\n\\xff\\x1b[2J", "né") == (sent[0]["HAPOLICY_INSTANCE"], sent[0]["HAPOLICY_SERVICE"])
 
 
-def test_syslog(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mail facility, under hapolicy's name."""
-    opened: list[tuple[Any, ...]] = []
-    written: list[tuple[int, str]] = []
-    monkeypatch.setattr(syslog, "openlog", lambda *arguments: opened.append(arguments))
-    monkeypatch.setattr(syslog, "syslog", lambda priority, line: written.append((priority, line)))
-    SyslogSink().write("{}", EVENT)
-    assert [("hapolicy", syslog.LOG_PID, syslog.LOG_MAIL)] == opened
-    assert [(syslog.LOG_WARNING, "{}")] == written
+def write_until_refused(sink: SyslogSink) -> None:
+    """More than any socket's buffer holds."""
+    for _ in range(10_000):
+        sink.write("x" * 1000, EVENT, Level.INFO)
+
+
+def test_syslog(tmp_path: Path) -> None:
+    """The mail facility, under hapolicy's name; a syslog that takes nothing costs the line, not a wait."""
+    path = str(tmp_path / "log")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
+        daemon.bind(path)
+        daemon.settimeout(PATIENCE_S)
+        with contextlib.closing(SyslogSink(path)) as sink:
+            sink.write("{}", EVENT, Level.WARNING)
+            priority = syslog.LOG_MAIL | syslog.LOG_WARNING
+            wanted = rf"<{priority}>[A-Z][a-z]{{2}} [ 0-9]\d \d\d:\d\d:\d\d hapolicy\[{os.getpid()}\]: {{}}"
+            assert re.fullmatch(wanted, daemon.recv(1000).decode())
+            with pytest.raises(BlockingIOError):
+                write_until_refused(sink)
+
+
+def test_a_syslog_that_is_started_again_is_found(tmp_path: Path) -> None:
+    """Each line goes to whoever has the path."""
+    path = tmp_path / "log"
+    with contextlib.closing(SyslogSink(str(path))) as sink:
+        for _ in range(2):
+            with pytest.raises(OSError):
+                sink.write("lost", EVENT, Level.INFO)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
+                daemon.bind(str(path))
+                sink.write("{}", EVENT, Level.INFO)
+                assert daemon.recv(1000).endswith(b": {}")
+            path.unlink()
+
+
+def test_a_file_that_was_rotated_away_is_opened_anew(tmp_path: Path) -> None:
+    """Lines go to the old file until then, and to the new one from then on."""
+    path = tmp_path / "log"
+    sink = FileSink(str(path))
+    sink.write("one", EVENT, Level.INFO)
+    path.rename(tmp_path / "log.1")
+    sink.write("two", EVENT, Level.INFO)
+    sink.reopen()
+    sink.write("three", EVENT, Level.INFO)
+    assert ("one\ntwo\n", "three\n") == ((tmp_path / "log.1").read_text(), path.read_text())
+    os.close(sink._descriptor)
 
 
 def test_descriptor() -> None:
     """Lines, each whole and ended; a reader that has gone is an OSError."""
     read_from, write_to = os.pipe()
     sink = DescriptorSink(write_to)
-    sink.write("one", EVENT)
-    sink.write("two", EVENT)
+    sink.write("one", EVENT, Level.WARNING)
+    sink.write("two", EVENT, Level.WARNING)
     assert b"one\ntwo\n" == os.read(read_from, 100)
     os.close(read_from)
     with pytest.raises(OSError, match="Broken pipe"):
-        sink.write("three", EVENT)
+        sink.write("three", EVENT, Level.WARNING)
     os.close(write_to)
 
 
 def test_no_sink() -> None:
     """Nowhere to write to: each line is lost, and counted as such."""
     with pytest.raises(OSError, match="no place to log to"):
-        NoSink().write("{}", EVENT)
+        NoSink().write("{}", EVENT, Level.WARNING)
 
 
 def kind_of(wanted: LogSink) -> str:
     """Which sink a daemon (not spawn) gets."""
     sink = open_sink(wanted, stdio=False)
+    if isinstance(sink, SyslogSink):
+        sink.close()
     return f"{type(sink).__name__} {getattr(sink, '_descriptor', '')}".strip()
 
 

@@ -61,7 +61,7 @@ def test_status(daemon: Controlled) -> None:
         client.ask()
         lines = daemon.ctl("status").splitlines()
     assert re.fullmatch(rf"hapolicy 2\.0\.0, pid {daemon.pid}, running for \d+ s, 1 of 1000 clients", lines[0])
-    assert "requests: 1 answered, 0 defaulted; default action dunno; log level info" == lines[1]
+    assert "requests: 1 answered, 0 defaulted, 0 suspect; default action dunno; log level info" == lines[1]
     words = [line.split() for line in lines[3:]]
     assert ["SERVICE", "ADDRESS", "PRIO", "WEIGHT", "STATE"] == words[0][:5]
     assert ["A", "10", "1", "up", "0", "1", "1", "0"] == words[1][:1] + words[1][2:9]

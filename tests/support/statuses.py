@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from hapolicy.core.counters import BOUNDS_S
-
 import hapolicy
-from hapolicy.admin.operations import Status
-from hapolicy.admin.status import ServiceStatus
+from hapolicy.admin.status import Status
+from hapolicy.core.latencies import BOUNDS_S
+from hapolicy.core.status import ServiceStatus
 
 SERVICE = ServiceStatus(
     name="GREY1",
@@ -20,7 +19,7 @@ SERVICE = ServiceStatus(
     state="up",
     draining=False,
     available=True,
-    stalled=False,
+    silent=False,
     trial_in_s=None,
     queries=12,
     answers=9,
@@ -31,6 +30,16 @@ SERVICE = ServiceStatus(
     last_error_age_s=200.0,
     probes_answered=1,
     probes_failed=3,
+    suspects=6,
+    hedges_sent=8,
+    hedges_won=5,
+    hedges_lost=2,
+    connections_busy=1,
+    connections_idle=4,
+    connections_waiting=0,
+    max_connections=None,
+    queued=3,
+    queued_for_s=0.25,
     share=1.0,
     p50_s=0.001,
     p99_s=0.002,
@@ -46,14 +55,20 @@ STATUS: dict[str, Any] = {
     "clients": 7,
     "max_clients": 1000,
     "longest_wait_s": 1.5,
+    "longest_turn_s": 0.004,
+    "workers": 1,
     "deadline_s": 90.0,
     "default_action": "dunno",
+    "suspect_action": "DEFER_IF_PERMIT try later",
+    "hedge": "auto",
+    "affinity": [],
     "log_level": "info",
     "log_requests": False,
     "log_dropped": 5,
     "requests": [
         {"outcome": "answered", "state": "RCPT", "count": 9},
         {"outcome": "defaulted", "state": "DATA", "count": 2},
+        {"outcome": "suspect", "state": "RCPT", "count": 1},
     ],
     "services": [SERVICE],
     "changes": [],

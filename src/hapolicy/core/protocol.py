@@ -14,6 +14,8 @@ import re
 from collections.abc import Mapping
 from functools import cached_property
 
+from hapolicy.core.text import excerpt
+
 # Postfix sends under 10 kB: some 30 attributes, of which helo, sender and recipient are bounded by
 # line_length_limit (2048). 64 KiB leaves room for whatever a later Postfix adds.
 REQUEST_MAX_BYTES = 65_536
@@ -183,7 +185,7 @@ def _check_line(line: bytes) -> None:
     if not line.strip(b"\r"):
         raise MalformedRequest("empty line where a request should begin")
     if b"=" not in line[1:]:
-        shown = _excerpt(line.rstrip(b"\r"))
+        shown = excerpt(line.rstrip(b"\r"))
         raise MalformedRequest(f"line is not name=value: {shown}")
 
 
@@ -219,16 +221,16 @@ class AnswerReader:
 def _refuse_hopeless_answer(buffer: bytes) -> None:
     """Raise when nothing that may follow could make `buffer` an answer."""
     if not buffer.startswith(_ANSWER_PREFIX[: len(buffer)]):
-        raise MalformedAnswer(f"answer does not begin with action=: {_excerpt(buffer)}")
+        raise MalformedAnswer(f"answer does not begin with action=: {excerpt(buffer)}")
     line, line_end, rest = buffer.partition(b"\n")
     if b"\0" in line or b"\r" in line[:-1]:
-        raise MalformedAnswer(f"control character in the answer: {_excerpt(buffer)}")
+        raise MalformedAnswer(f"control character in the answer: {excerpt(buffer)}")
     if line_end and not line[len(_ANSWER_PREFIX) :].strip():
-        raise MalformedAnswer(f"empty action: {_excerpt(buffer)}")
+        raise MalformedAnswer(f"empty action: {excerpt(buffer)}")
     if len(buffer) >= ANSWER_MAX_BYTES:
         raise OversizedAnswer(f"answer longer than {ANSWER_MAX_BYTES} bytes")
     if line_end and rest not in (b"", b"\r"):
-        raise MalformedAnswer(f"not one line action=... and an empty line: {_excerpt(buffer)}")
+        raise MalformedAnswer(f"not one line action=... and an empty line: {excerpt(buffer)}")
 
 
 def _as_utf8(answer: bytes) -> bytes:
@@ -238,11 +240,6 @@ def _as_utf8(answer: bytes) -> bytes:
     it.
     """
     return _NOT_UTF8.sub("?", answer.decode("utf-8", "surrogateescape")).encode()
-
-
-def _excerpt(data: bytes) -> str:
-    """The beginning of hostile bytes, printable."""
-    return ascii(data[:60])[1:]
 
 
 def answer_of(action: str) -> bytes:

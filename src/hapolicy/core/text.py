@@ -26,7 +26,7 @@ def shortened(text: str, most: int) -> str:
 def quoted(text: str, most: int = 200) -> str:
     """`text` escaped and cut; in quotes where one could not see it, as a space at an end."""
     text = text if len(text) <= most else f"{text[:most]}..."
-    return text if text.isprintable() and text == text.strip() else ascii(text)
+    return text if text and text.isprintable() and text == text.strip() else ascii(text)
 
 
 def excerpt(data: bytes, most: int = 60) -> str:

@@ -54,10 +54,9 @@ def _drain(pool: Pool) -> None:
     """Wait for the request in flight; a second SIGTERM or SIGINT ends the wait."""
     pool.finish()
     give_up_at = time.monotonic() + pool.settings.drain_s
-    while (
-        pool.clients and time.monotonic() < give_up_at and not signal.sigtimedwait([*STOP_SIGNALS, CLIENT_GONE], 0.02)
-    ):
-        pass
+    while pool.clients and time.monotonic() < give_up_at:
+        if signal.sigtimedwait([*STOP_SIGNALS, CLIENT_GONE], 0.02):
+            return
 
 
 def _hand_over(pool: Pool) -> threading.Thread | None:

@@ -69,6 +69,10 @@ class SyslogSink(_Datagrams):
         text = f"<{priority}>{when} {IDENTIFIER}[{os.getpid()}]: {line}"
         self._socket.sendto(text.encode("utf-8", "backslashreplace"), socket.MSG_DONTWAIT, self._path)
 
+    def close(self) -> None:
+        """Write no more."""
+        self._socket.close()
+
 
 class DescriptorSink:
     """Lines to a descriptor, each whole."""

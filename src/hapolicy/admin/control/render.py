@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hapolicy.core.text import counted
+from hapolicy.core.text import counted, escaped
 
 Status = Mapping[str, Any]  # as `operations.Status.as_dict` makes it
 
@@ -54,9 +54,7 @@ class Row:
 def safe(value: object, most: int = _CELL_MAX_CHARACTERS) -> str:
     """`value` as it may be shown on a terminal, cut after `most` characters."""
     text = str(value)
-    if len(text) > most:
-        text = f"{text[:most]}..."
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return escaped(text if len(text) <= most else f"{text[:most]}...")
 
 
 def headline(status: Status) -> list[str]:
@@ -64,7 +62,7 @@ def headline(status: Status) -> list[str]:
     counts: dict[str, int] = {}
     for request in status["requests"]:
         counts[request["outcome"]] = counts.get(request["outcome"], 0) + request["count"]
-    requests = [f"{counts.get(outcome, 0)} {outcome}" for outcome in ("answered", "defaulted")]
+    requests = [f"{counts.get(outcome, 0)} {outcome}" for outcome in ("answered", "defaulted", "suspect")]
     dropped = [f"{counted(status['log_dropped'], 'log event')} dropped"] if status["log_dropped"] else []
     logs = f"log level {safe(status['log_level'])}" + (", requests logged" if status["log_requests"] else "")
     return [
@@ -125,7 +123,7 @@ def state_in_words(service: Status) -> str:
     """up; up, silent; down for another 17 s; probing; draining; and when it is drained besides, that too."""
     state, trial_in_s = service["state"], service["trial_in_s"]
     more = ", drained" if service.get("draining") and state != "draining" else ""
-    if state == "up" and service.get("stalled"):
+    if state == "up" and service.get("silent"):
         more = ", silent"
     if state != "down" or trial_in_s is None:
         return safe(state) + more

@@ -28,7 +28,7 @@ from hapolicy.core.latencies import BOUNDS_S
 from hapolicy.core.status import ServiceStatus
 
 STATES = ("up", "down", "probing", "draining")
-_OUTCOMES = ("answered", "defaulted")
+_OUTCOMES = ("answered", "defaulted", "suspect")
 # As `stats.Tally` counts them.
 _PROTOCOL_STATES = ("CONNECT", "EHLO", "HELO", "MAIL", "RCPT", "DATA", "END-OF-MESSAGE", "VRFY", "ETRN", "other")
 _KINDS = tuple(kind.value for kind in FailureKind)
@@ -102,6 +102,9 @@ def _daemon(status: Status, started_at: float) -> Iterator[Metric]:
     yield GaugeMetricFamily("hapolicy_max_clients", "Clients that may be connected.", value=status.max_clients)
     waited = "How long the client that waits longest for an answer has waited; 0 when nobody waits."
     yield GaugeMetricFamily("hapolicy_longest_wait_seconds", waited, value=status.longest_wait_s)
+    turn = "The longest turn of an event loop in the last minute: what one client may have cost the others."
+    yield GaugeMetricFamily("hapolicy_longest_turn_seconds", turn, value=status.longest_turn_s)
+    yield GaugeMetricFamily("hapolicy_workers", "Threads with an event loop.", value=status.workers)
     deadline = "The longest that a client is to wait for its answer, all services together."
     yield GaugeMetricFamily("hapolicy_deadline_seconds", deadline, value=status.deadline_s)
     dropped = "Log events lost because the log did not take them."
@@ -111,7 +114,7 @@ def _daemon(status: Status, started_at: float) -> Iterator[Metric]:
 def _requests(status: Status) -> Metric:
     family = CounterMetricFamily(
         "hapolicy_requests",
-        "Requests by outcome (answered by a service, or defaulted: the default action) and protocol state.",
+        "Requests by outcome (answered by a service, defaulted: no answer, suspect: services broke on it) and state.",
         labels=["outcome", "state"],
     )
     counts = dict.fromkeys(itertools.product(_OUTCOMES, _PROTOCOL_STATES), 0)
@@ -142,10 +145,16 @@ def _services(services: Sequence[ServiceStatus]) -> Iterator[Metric]:
     yield each(gauge("in_flight", "Requests that it has not answered yet."), lambda s: s.in_flight)
     left = "Seconds until it is probed, while it is down; else 0."
     yield each(gauge("cooldown_seconds", left), lambda s: s.trial_in_s or 0)
+    yield each(gauge("silent", "Whether it owes answers and gives none (1)."), lambda s: s.silent)
+    yield each(gauge("queued", "Requests that wait for a connection to it (max=N)."), lambda s: s.queued)
+    yield each(gauge("queued_seconds", "How long the first of them has waited."), lambda s: s.queued_for_s)
+    yield each(counter("suspects", "Requests on which it and another service broke."), lambda s: s.suspects)
     yield each(counter("queries", "Requests that it was asked, reached or not."), lambda s: s.queries)
     yield each(counter("answers", "Requests that it answered."), lambda s: s.answers)
     yield _failures(services)
     yield _probes(services)
+    yield _hedges(services)
+    yield _connections(services)
     yield _durations(services)
 
 
@@ -171,6 +180,26 @@ def _probes(services: Sequence[ServiceStatus]) -> Metric:
     for service in services:
         family.add_metric([service.name, "answered"], service.probes_answered)
         family.add_metric([service.name, "failed"], service.probes_failed)
+    return family
+
+
+def _hedges(services: Sequence[ServiceStatus]) -> Metric:
+    text = "Requests that were asked of a second service because it kept them waiting; won: the second one was first."
+    family = CounterMetricFamily("hapolicy_service_hedges", text, labels=["service", "result"])
+    for service in services:
+        family.add_metric([service.name, "sent"], service.hedges_sent)
+        family.add_metric([service.name, "won"], service.hedges_won)
+        family.add_metric([service.name, "lost"], service.hedges_lost)
+    return family
+
+
+def _connections(services: Sequence[ServiceStatus]) -> Metric:
+    text = "Connections to it; waiting: asked, and not known to be served, perhaps in its listen backlog."
+    family = GaugeMetricFamily("hapolicy_service_connections", text, labels=["service", "state"])
+    for service in services:
+        family.add_metric([service.name, "busy"], service.connections_busy)
+        family.add_metric([service.name, "idle"], service.connections_idle)
+        family.add_metric([service.name, "waiting"], service.connections_waiting)
     return family
 
 
