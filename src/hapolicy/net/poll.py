@@ -61,6 +61,8 @@ def turn(poller: select.epoll, timeout_s: float, peers: Mapping[int, Peer]) -> l
             else:
                 if len(data) == RECEIVE_BYTES:
                     peer.unread = True
+        if flags & ENDING:
+            peer.ending = peer.unread = True
         events.append((peer, flags, data))
     return events
 

@@ -16,7 +16,7 @@ from hapolicy.core.failures import FailureKind, ServiceFailure
 from hapolicy.core.protocol import AnswerReader, MalformedAnswer, OversizedAnswer
 from hapolicy.core.upstream import Exchange
 from hapolicy.net.connect import SocketAddress, begin_connect, kind_of, pending_error
-from hapolicy.net.poll import ENDING, READ, READ_WRITE
+from hapolicy.net.poll import READ, READ_WRITE
 from hapolicy.proxy.connection import Connection
 from hapolicy.proxy.connections import Connections
 
@@ -109,7 +109,7 @@ class Carrier:
 
     # Events of a connection
 
-    def on_event(self, connection: Connection, flags: int, data: bytes | None) -> None:
+    def on_event(self, connection: Connection, data: bytes | None) -> None:
         """Anything but a whole answer to the exchange that `connection` carries."""
         if connection.connect_by is not None:
             self._on_connect(connection)
@@ -121,7 +121,7 @@ class Carrier:
             if data is not None:
                 self._on_idle_event(connection, unasked=bool(data))
         elif data:
-            self._on_answer_bytes(connection, exchange, flags, data)
+            self._on_answer_bytes(connection, exchange, data)
         elif data is not None:
             self._on_end(connection, exchange)
 
@@ -155,7 +155,7 @@ class Carrier:
             self._speaks_out_of_turn(connection.connections)
         self._worker.close(connection)
 
-    def _on_answer_bytes(self, connection: Connection, exchange: Exchange, flags: int, data: bytes) -> None:
+    def _on_answer_bytes(self, connection: Connection, exchange: Exchange, data: bytes) -> None:
         reader = connection.reader = connection.reader or AnswerReader()
         try:
             answer = reader.feed(data)
@@ -168,9 +168,8 @@ class Carrier:
             if reader.leftover:
                 self._speaks_out_of_turn(connection.connections)
                 connection.retired = True
-            self._worker.answered(connection, exchange, answer, flags)
-        elif flags & ENDING or connection.unread:
-            connection.ending = bool(flags & ENDING) or connection.ending
+            self._worker.answered(connection, exchange, answer)
+        elif connection.unread:
             self._worker.read_again(connection)
 
     def _on_end(self, connection: Connection, exchange: Exchange) -> None:

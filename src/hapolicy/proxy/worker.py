@@ -24,7 +24,7 @@ from hapolicy.core.protocol import Request, is_one_answer, is_one_request
 from hapolicy.core.upstream import Exchange, Upstream
 from hapolicy.log.eventlog import EventLog
 from hapolicy.net.loop import Loop
-from hapolicy.net.poll import ENDING, WRITABLE, Peer, receive
+from hapolicy.net.poll import WRITABLE, Peer, receive
 from hapolicy.net.resolver import Resolver
 from hapolicy.proxy import reports
 from hapolicy.proxy.carrier import Carrier
@@ -206,14 +206,14 @@ class Worker(Loop):
             exchange.begin(self.now)
             self.out.append((connection, exchange.raw))
 
-    def answered(self, connection: Connection, exchange: Exchange, answer: bytes, flags: int) -> None:
+    def answered(self, connection: Connection, exchange: Exchange, answer: bytes) -> None:
         """A whole answer came on `connection`."""
         connection.exchange = None
         if not connection.proven:
             connection.proven = True
             connection.connections.crowding.settled(connection)
         exchange.answered(answer, self.now)
-        if flags & ENDING or connection.retired or not connection.connections.reuse:
+        if connection.ending or connection.retired or not connection.connections.reuse:
             self.close(connection)
         else:
             self._returned.append(connection)
@@ -248,9 +248,9 @@ class Worker(Loop):
             if type(peer) is Connection:
                 exchange = peer.exchange
                 if data and exchange is not None and peer.reader is None and is_one_answer(data) and not peer.unread:
-                    self.answered(peer, exchange, data, flags)
+                    self.answered(peer, exchange, data)
                 else:
-                    self.carrier.on_event(peer, flags, data)
+                    self.carrier.on_event(peer, data)
             else:
                 requests.append(event)
         for peer, flags, data in requests:
@@ -283,8 +283,6 @@ class Worker(Loop):
             self.begin(session, Request(data))
         else:
             session.on_event(data)
-        if flags & ENDING:
-            session.ending = session.unread = True
         if session.unread and not (session.waits or session.gone):
             self.again.append(session)
 
