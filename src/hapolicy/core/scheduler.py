@@ -60,7 +60,9 @@ class Scheduler(Generic[T]):
         self._tiers = [
             _Tier(tuple(tier)) for _, tier in itertools.groupby(self.members, key=lambda member: member.prio)
         ]
-        self._next: Callable[[], T] | None = None  # of the first tier with anybody available; None: to be made
+        self._next: Callable[[], tuple[int, T]] | None = (
+            None  # of the first tier with anybody available; None: to be made
+        )
 
     def changed(self) -> None:
         """A member came up, went down, fell silent, or has another weight."""
@@ -71,7 +73,7 @@ class Scheduler(Generic[T]):
         if self._next is None and not self._begin_anew():
             return None
         assert self._next is not None
-        member = self._next()
+        _, member = self._next()
         return self.others(()) if member.full else member
 
     def first(self, key: bytes | None) -> T | None:
@@ -102,8 +104,9 @@ class _Tier(Generic[T]):
     def __init__(self, members: tuple[T, ...]) -> None:
         self._members = members
         self.sharing: tuple[T, ...] = ()  # those that have turns
-        self._length = 0  # after so many turns they repeat themselves
-        self.next: Callable[[], T]  # whose turn it is; while there are any `sharing`
+        self._round: list[T] = []  # their turns, which then repeat themselves
+        self.next: Callable[[], tuple[int, T]]  # how many of this round have been taken, and whose turn it is
+        self._owed: dict[T, float] = {}  # turns that a member missed in rounds that were not finished
 
     def order(self, key: bytes | None) -> list[T]:
         """All members: by `key` or by turns, the silent ones last."""
@@ -114,26 +117,38 @@ class _Tier(Generic[T]):
         return sorted(self._members, key=lambda member: (member.silent, ranks[member]))
 
     def begin_anew(self) -> None:
-        """Somebody came or went: other turns from now on, beginning with whose turn it would have been."""
-        coming = self._coming()
+        """Somebody came or went: a new round, beginning with who has been served least of the one that is cut off."""
+        coming = self._settle()
         up = [member for member in self._members if member.available]
         self.sharing = tuple([member for member in up if not member.silent] or up)
         if not self.sharing:
+            self._round = []
             return
         weights = _as_integers([member.weight for member in self.sharing])
-        turns, self._length = _smooth(self.sharing, weights), sum(weights)
-        if self._length <= _CYCLE_MAX:
-            cycle = [next(turns) for _ in range(self._length)]
-            following = next((member for member in coming if member in self.sharing), cycle[0])
-            start = cycle.index(following)
-            turns = itertools.cycle(cycle[start:] + cycle[:start])
-        self.next = turns.__next__
+        turns, length = _smooth(self.sharing, weights), sum(weights)
+        if length > _CYCLE_MAX:
+            self._round = []
+            self.next = ((0, member) for member in turns).__next__
+            return
+        round_ = [next(turns) for _ in range(length)]
+        candidates = [*(member for member in coming if member in self.sharing), *round_]
+        start = round_.index(max(candidates, key=lambda member: self._owed.get(member, 0.0)))
+        self._round = round_[start:] + round_[:start]
+        self.next = itertools.cycle(list(enumerate(self._round))).__next__
+
+    def _settle(self) -> Sequence[T]:
+        """Note who has missed turns in the round that is cut off; returns whose turns would have come."""
+        if not self._round:
+            return self.sharing
+        taken, length = self.next()[0], len(self._round)
+        for member in self.sharing:
+            due = taken * self._round.count(member) / length - self._round[:taken].count(member)
+            self._owed[member] = max(-1.0, min(1.0, self._owed.get(member, 0.0) + due))
+        return self._round[taken:] + self._round[:taken]
 
     def _coming(self) -> Sequence[T]:
         """Those who have turns, in the order in which they come."""
-        if self.sharing and self._length <= _CYCLE_MAX:
-            return [self.next() for _ in range(self._length)]  # a whole round: the next one is the same
-        return self.sharing
+        return [self.next()[1] for _ in self._round] or self.sharing  # a whole round: the next one is the same
 
 
 def _smooth(members: Sequence[T], weights: Sequence[int]) -> Iterator[T]:

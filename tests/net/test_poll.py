@@ -1,0 +1,103 @@
+"""What one turn receives and sends: edges that tell of two things at once must lose neither."""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from hapolicy.net.loop import Loop
+from hapolicy.net.poll import RECEIVE_BYTES, Peer, receive
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Loop, Peer, socket.socket]]:
+    """A loop, a peer of it, and the peer's other end."""
+    loop = Loop()
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    peer = Peer(ours)
+    loop.register(peer)
+    with theirs:
+        yield loop, peer, theirs
+    loop.close_loop()
+
+
+def test_bytes_and_the_end_in_one_event(pair: tuple[Loop, Peer, socket.socket]) -> None:
+    """The bytes are received; that the end has come, too, is remembered."""
+    loop, peer, theirs = pair
+    theirs.sendall(b"bytes")
+    theirs.shutdown(socket.SHUT_WR)
+    assert [b"bytes"] == [data for _, _, data in loop.wait(1)]
+    assert peer.unread
+    assert b"" == receive(peer)
+
+
+def test_bytes_and_the_end_while_the_peer_waits(pair: tuple[Loop, Peer, socket.socket]) -> None:
+    """It is not read: no further event will tell of what came meanwhile, be it bytes, the end, or both."""
+    loop, peer, theirs = pair
+    peer.waits = True
+    theirs.sendall(b"bytes")
+    theirs.shutdown(socket.SHUT_WR)
+    assert [None] == [data for _, _, data in loop.wait(1)]
+    assert peer.unread
+    assert b"bytes" == receive(peer)
+    assert peer.unread
+    assert b"" == receive(peer)
+
+
+def test_more_than_one_receive(pair: tuple[Loop, Peer, socket.socket]) -> None:
+    """What is left is not forgotten."""
+    loop, peer, theirs = pair
+    theirs.sendall(b"x" * (RECEIVE_BYTES + 1))
+    loop.wait(1)
+    assert peer.unread
+    assert b"x" == receive(peer)
+    assert not peer.unread
+    assert None is receive(peer)
+
+
+def test_what_a_socket_does_not_take_is_sent_later(pair: tuple[Loop, Peer, socket.socket]) -> None:
+    """In order, once there is room; the loop is told of it."""
+    loop, peer, theirs = pair
+    data = bytes(range(256)) * 8192
+    loop.out.append((peer, data))
+    loop.send_out()
+    assert peer.unsent
+    got = b""
+    while len(got) < len(data):
+        got += theirs.recv(1_000_000)
+        for _, flags, _ in loop.wait(0.01):
+            if flags & select.EPOLLOUT:
+                loop.flush(peer)
+        loop.send_out()
+    assert data == got
+    assert not peer.unsent
+
+
+def test_a_number_is_not_given_out_anew_within_a_turn(pair: tuple[Loop, Peer, socket.socket]) -> None:
+    """Closing waits for the sends: a newcomer must not get an answer that was another's."""
+    loop, peer, theirs = pair
+    loop.out.append((peer, b"last words"))
+    loop.close(peer)
+    with socket.socket() as newcomer:
+        assert newcomer.fileno() != peer.fd
+    loop.send_out()
+    loop.close_doomed()
+    assert b"last words" == theirs.recv(100)
+    assert b"" == theirs.recv(100)
+    assert peer.fd not in loop.peers
+
+
+def test_calls_from_other_threads_are_made_in_order(pair: tuple[Loop, Peer, socket.socket]) -> None:
+    """And wake the loop; one that fails tells its caller."""
+    loop, _, _ = pair
+    made: list[int] = []
+    for number in range(5):
+        loop.post(lambda number=number: made.append(number))  # type: ignore[misc]
+    loop.wait(10)
+    assert [0, 1, 2, 3, 4] == made
+    with pytest.raises(TimeoutError):
+        loop.call(lambda: None, 0.01)
