@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
+from hapolicy.core.rules import RequestRules
 from tests.support.client import CLIENT_TIMEOUT_S, PolicyClient, request
 from tests.support.daemon import Daemon
 from tests.support.procs import Event, wait_until
@@ -28,6 +29,9 @@ MEMORY_GROWTH_MAX_KB = 6 * 1024  # freed memory that malloc keeps, the log's que
 _numbers = itertools.count(1)
 
 
+SUSPECT = RequestRules().suspect_action
+
+
 @dataclass
 class Ledger:
     """What became of the requests."""
@@ -35,6 +39,7 @@ class Ledger:
     sent: int = 0
     answered: collections.Counter[str] = field(default_factory=collections.Counter)  # by service
     defaulted: int = 0
+    suspects: int = 0  # both services broke on the request at once
     wrong: list[str] = field(default_factory=list)  # another's answer, no answer's form, or one too many
     lost: list[tuple[str, str]] = field(default_factory=list)  # (client, error): closed instead of an answer
     refused: int = 0  # connections that were not made
@@ -122,6 +127,8 @@ class NumberedLoad:
                 ledger.answered[words[1]] += 1
             elif action == self._default:
                 ledger.defaulted += 1
+            elif action == SUSPECT:
+                ledger.suspects += 1
             else:
                 ledger.wrong.append(f"{number}: {action}")
 
@@ -203,7 +210,7 @@ def check_answers(ledger: Ledger, deadline_s: float) -> None:
     """Exactly one answer each, its own, in time."""
     bound_s = deadline_s + LATE_S + max(SLACK_S, ledger.lag_s)
     assert ([], []) == (ledger.wrong[:5], ledger.lost[:5]), ledger.row()
-    assert ledger.sent == ledger.answers + ledger.defaulted, ledger.row()
+    assert ledger.sent == ledger.answers + ledger.defaulted + ledger.suspects, ledger.row()
     assert ledger.slowest_s <= bound_s, f"{ledger.slowest_s:.3f} s, not {bound_s:.3f} s"
 
 

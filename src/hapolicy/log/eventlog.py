@@ -57,8 +57,8 @@ class EventLog:
             return
         for told in self._repeats.admit(event, time.monotonic()):
             self._write(told)
-        if self._dropped:
-            self._tell_dropped()
+        if self._dropped and self._queue is None:
+            self._report_dropped()
 
     def fault(self, error: BaseException | None = None) -> None:
         """Log a fault of ours, `error` or the one being handled: the end of its traceback, which says most."""
@@ -73,8 +73,8 @@ class EventLog:
         """Write what is queued, for at most `timeout_s` seconds."""
         for event in self._repeats.close(time.monotonic()):
             self._write(event)
-        if self._dropped:
-            self._tell_dropped()
+        if self._dropped and self._queue is None:
+            self._report_dropped()
         if self._queue is not None:
             self._queue.close(timeout_s)
 
@@ -99,20 +99,22 @@ class EventLog:
         line, level = queued
         self._sink.write(line, {}, level)
         if self._dropped:
-            self._tell_dropped()
+            self._report_dropped()
 
     def _count_dropped(self) -> None:
         with self._lock:
             self._dropped += 1
             self._dropped_ever += 1
 
-    def _tell_dropped(self) -> None:
+    def _report_dropped(self) -> None:
+        """Tell how many events were lost: straight to the sink, since only then is it certain to be told."""
         with self._lock:
             dropped, self._dropped = self._dropped, 0
-            ever = self._dropped_ever
-        if dropped:
-            self._write(events.LOG_DROPPED(count=dropped))
-        with self._lock:
-            if self._dropped_ever > ever:  # that was not taken either
-                self._dropped += dropped - 1
-                self._dropped_ever -= 1
+        event = events.LOG_DROPPED(count=dropped)
+        try:
+            assert self._render is not None
+            line, fields = self._render(event)
+            self._sink.write(line, fields, event.level)
+        except OSError:
+            with self._lock:
+                self._dropped += dropped
