@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find src -name '*.py' -o -name '*.html') pyproject.toml
 
-.PHONY: help run test test-pythons hurry lint unit fuzz soak bench man pyz deb parts clean
+.PHONY: help run test test-quick test-pythons hurry lint unit reference fuzz soak bench man pyz deb parts clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,10 +21,15 @@ lint: $(VENV)/.tested  ## style, types, and who may import whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Many tests measure time, on machines that others use too: what fails is run once more, alone, and both are shown.
 unit: $(VENV)/.tested  ## all tests, against the installed package
-	$(BIN)/python -m pytest $(PYTEST_ARGS) || { echo "what failed, once more and alone:"; \
-	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(PYTEST_ARGS); }
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-quick: $(VENV)/.tested  ## lint and the tests that need no system packages, in under a minute
+	$(BIN)/ruff check --quiet .
+	$(BIN)/python -m pytest -q -n 2 tests/core tests/config tests/log tests/net tests/proxy tests/admin tests/docs
+
+reference: $(VENV)/.installed  ## docs/reference, made from the code
+	$(BIN)/python package/reference.py
 
 hurry: $(VENV)/.tested  ## the tests with Python's own checks on, and threads that take turns every microsecond
 	PYTHONDEVMODE=1 PYTHONWARNINGS=error HAPOLICY_TEST_SWITCH_INTERVAL=0.000001 \
@@ -76,10 +81,12 @@ $(VENV)/bin/python:
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 $(VENV)/.installed: $(VENV)/bin/python $(SOURCES)
+	@rm -rf build/lib
 	$(INSTALL) .
 	@touch $@
 
 $(VENV)/.tested: $(VENV)/bin/python $(SOURCES)
+	@rm -rf build/lib
 	$(INSTALL) '.[test]'
 	@touch $@ $(VENV)/.installed
 

@@ -35,7 +35,7 @@ from {module} import main
 sys.exit(main())
 """
 
-_UNITS = ("hapolicy.core.service", "hapolicy.socket", "hapolicy@.service", "hapolicy@.socket")
+_UNITS = ("hapolicy.service", "hapolicy.socket", "hapolicy@.service", "hapolicy@.socket")
 _ARGUMENTS = "hapolicy.args"
 _SYSUSERS = "hapolicy.sysusers"
 _COMPLETIONS = {
@@ -97,6 +97,8 @@ def _lay_documentation(tree: Path) -> None:
     _put_compressed(HERE / "debian/changelog", documents / "changelog.Debian.gz")
     _put_compressed(ROOT / "CHANGELOG.md", documents / "changelog.gz")
     _put_compressed(ROOT / "README.md", documents / "README.md.gz")
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        _put(page, documents / page.relative_to(ROOT / "docs"))
     for example in sorted((ROOT / "config").iterdir()):
         if example.name not in (*_UNITS, _SYSUSERS, _ARGUMENTS):
             _put(example, documents / "examples" / example.name)

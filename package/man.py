@@ -10,7 +10,7 @@ from bundle import HERE, BuildError, run, version
 
 # Page: the module whose parser() it describes, and its line in apropos(1).
 _PAGES = {
-    "hapolicy": ("hapolicy.config.options", "balancing and failover for Postfix policy services"),
+    "hapolicy": ("hapolicy.config.parser", "balancing and failover for Postfix policy services"),
     "hapolicyctl": ("hapolicy.admin.control.commands", "see and change a running hapolicy"),
 }
 

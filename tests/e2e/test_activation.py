@@ -78,16 +78,16 @@ def test_the_service_manager_is_told_the_story_in_order(folder: Path) -> None:
         assert began_us <= told_us <= time.monotonic_ns() // 1000
 
 
-@pytest.mark.parametrize("lock", ["clients", "upstream", "tier", "gate"])
-def test_a_wedged_daemon_falls_silent(lock: str, folder: Path) -> None:
-    """While a lock that requests need is held for good, WATCHDOG=1 stays away; when it is free, it comes again."""
+@pytest.mark.parametrize("part", ["worker", "accept"])
+def test_a_wedged_daemon_falls_silent(part: str, folder: Path) -> None:
+    """While the event loop or the accepting thread stands still, WATCHDOG=1 stays away; then it comes again."""
     with Sample("A") as a, NotifySocket(folder) as notify:
         program = [sys.executable, str(WEDGED), "--listen", "127.0.0.1:0", "--log", "stderr", "-s", a.service()]
         daemon = Process(program, stdin=subprocess.PIPE, env=notify.environment(WATCHDOG_S))
         assert daemon.popen.stdin is not None
         wait_until(lambda: notify.count("WATCHDOG=1") > 1, "WATCHDOGs")
-        os.write(daemon.popen.stdin.fileno(), f"hold {lock}\n".encode())
-        daemon.wait_for(has_event(daemon, "held"), "the lock's being held")
+        os.write(daemon.popen.stdin.fileno(), f"hold {part}\n".encode())
+        daemon.wait_for(has_event(daemon, "held"), "the part's standing still")
         # One may have been on its way; systemd would end the daemon after WATCHDOG_S without another.
         silent = any(not notify.hears("WATCHDOG=1", 3 * WATCHDOG_S) for _ in range(2))
         assert silent

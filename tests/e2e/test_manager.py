@@ -47,7 +47,7 @@ def machine(deb: Path) -> Iterator[Booted]:
         bare.path("/root/service.py").write_text(SERVICE)
         booted.run("systemd-run", "--unit=service", "python3", "/root/service.py")
         bare.path(ARGUMENTS).write_text("-s A=127.0.0.1:10031 -l\n")
-        booted.run("systemctl", "enable", "--now", "hapolicy.socket", "hapolicy.core.service")
+        booted.run("systemctl", "enable", "--now", "hapolicy.socket", "hapolicy.service")
         yield booted
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import socket
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -61,8 +60,7 @@ class Shown:
         self._capture = Capture()
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.status: Status = status_with(**fields)
-        operations: Any = SimpleNamespace(status=lambda: self.status)
-        self._server = WebServer(self._socket, operations, self._capture.log, ())
+        self._server = WebServer(self._socket, lambda: self.status, self._capture.log, ())
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/"
 
     def __enter__(self) -> Shown:

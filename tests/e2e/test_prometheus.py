@@ -103,7 +103,7 @@ def grey1() -> Iterator[Sample]:
 def test_a_real_prometheus_reads_what_happened(folder: Path, grey1: Sample) -> None:
     """Counters, states and the histogram arrive with the figures that a client saw; every panel finds something."""
     with Sample("GREY2", "--fault", "refuse") as grey2:
-        options = ("--fail-max", "1", "-s", grey2.service(":10"), "-s", grey1.service(":20"))
+        options = ("--fail-max", "1", "--cooldown", "30", "-s", grey2.service(":10"), "-s", grey1.service(":20"))
         with WebDaemon(*options) as daemon, Prometheus(daemon.web, folder) as prometheus:
             prometheus.wait_value('up{job="hapolicy"}', 1)
             prometheus.wait_value('hapolicy_requests_total{outcome="answered",state="RCPT"}', 0)

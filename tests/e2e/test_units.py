@@ -21,7 +21,7 @@ from tests.support.sample import Sample
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "config"
-SERVICES = ("hapolicy.core.service", "hapolicy@.service")
+SERVICES = ("hapolicy.service", "hapolicy@.service")
 UNITS = (*SERVICES, "hapolicy.socket", "hapolicy@.socket")
 EXPOSURE_MAX = 1.5
 
@@ -73,7 +73,7 @@ def test_the_template_is_the_service_for_each_name() -> None:
         line.replace(" (%i)", "").replace("/%i.args", "/hapolicy.args").replace("hapolicy-%i", "hapolicy")
         for line in directives("hapolicy@.service")
     ]
-    assert directives("hapolicy.core.service") == for_one
+    assert directives("hapolicy.service") == for_one
 
 
 def test_the_manual_pages_are_whole(tmp_path: Path) -> None:
@@ -93,13 +93,13 @@ def test_the_manual_pages_are_whole(tmp_path: Path) -> None:
 
 
 def test_every_exit_status_of_hapolicyctl_is_told_wherever_they_are() -> None:
-    """The same in its --help, in its manual page, and in the README."""
+    """The same in its --help, in its manual page, and in docs/operating.md."""
     shown = subprocess.run(
         [sys.executable, "-m", "hapolicy.admin.control.commands", "--help"], capture_output=True, text=True, check=True
     )
     told = re.findall(r"(\d+)\s[a-zC]", shown.stdout.partition("Exit status: ")[2])
     page = (ROOT / "package" / "man" / "hapolicyctl.8.in").read_text()
-    readme = (ROOT / "README.md").read_text().partition("| exit status | meaning |")[2].partition("\n\n")[0]
+    readme = (ROOT / "docs/operating.md").read_text().partition("| exit status | meaning |")[2].partition("\n\n")[0]
     assert ["0", "1", "64", "69", "74", "77", "130"] == told
     assert told == re.findall(r"^\.B (\d+)$", page, re.MULTILINE)
     assert told == re.findall(r"^\| (\d+) \|", readme, re.MULTILINE)

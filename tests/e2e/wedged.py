@@ -1,10 +1,11 @@
-"""hapolicy with a lock that is held for ever when a line says so: a program for a test, with hapolicy's arguments.
+"""hapolicy of which a part stands still when a line says so: a program for a test, with hapolicy's arguments.
 
-``hold NAME`` on stdin takes the lock, ``free`` lets it go. Whoever needs it meanwhile hangs, as with a deadlock.
+``hold worker`` on stdin stops the event loop, ``hold accept`` the thread that accepts; ``free`` lets it go on.
 """
 
 from __future__ import annotations
 
+import socket
 import sys
 import threading
 
@@ -13,7 +14,7 @@ from hapolicy.daemon import daemon
 
 
 class WedgedDaemon(daemon.Daemon):
-    """The daemon, its locks within reach."""
+    """The daemon, its parts within reach."""
 
     def run(self) -> None:
         """Serve, and obey what comes on stdin."""
@@ -23,16 +24,24 @@ class WedgedDaemon(daemon.Daemon):
     def _obey(self) -> None:
         for line in sys.stdin:
             _, _, name = line.strip().partition(" ")
-            upstream = self._pool.upstreams[0]
-            locks = {
-                "clients": self._clients._changed,
-                "upstream": upstream._lock,
-                "gate": upstream.gate._lock,
-                "tier": self._pool.relay._scheduler._tiers[0]._lock,
-            }
-            with locks[name]:
-                print(f'{{"event": "held", "lock": "{name}"}}', flush=True)
-                sys.stdin.readline()
+            freed = threading.Event()
+            if name == "worker":
+                self._pool.workers[0].post(freed.wait)  # type: ignore[arg-type]
+            else:
+                self._hold_accept(freed)
+            print(f'{{"event": "held", "part": "{name}"}}', flush=True)
+            sys.stdin.readline()
+            freed.set()
+
+    def _hold_accept(self, freed: threading.Event) -> None:
+        server = self._servers[0]
+        serve = server.serve
+
+        def held(sock: socket.socket, peer: str) -> None:
+            freed.wait()
+            serve(sock, peer)
+
+        server.serve = held  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

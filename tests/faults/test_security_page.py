@@ -21,5 +21,5 @@ def test_each_test_and_room_that_the_page_names_is_there() -> None:
     assert set() == named - written
     rooms = set(re.findall(r"^\|[^|]*\|(.*?)\|", text, re.M))
     modules = {name.partition(".")[0] for room in rooms for name in re.findall(r"`([a-z]+(?:\.\w+)?)`", room)}
-    there = {path.stem for path in Path(hapolicy.__file__).parent.iterdir()}
+    there = {path.stem for path in Path(hapolicy.__file__).parent.rglob("*")}
     assert set() == modules - there

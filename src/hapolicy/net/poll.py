@@ -25,7 +25,7 @@ EVENTS_A_TURN = 64
 class Peer:
     """What is at the other end of a non-blocking socket: a client or a service."""
 
-    __slots__ = ("ending", "fd", "recv", "send", "sock", "unread", "unsent", "waits")
+    __slots__ = ("ending", "error", "fd", "recv", "send", "sock", "unread", "unsent", "waits")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -35,6 +35,7 @@ class Peer:
         self.waits = False  # it is not read for the time being: that is the back pressure
         self.unread = False  # something has come that was not received; no further event will tell
         self.ending = False  # its end was told, and is still to be received
+        self.error: OSError | None = None  # how it ended, when not by its own will
         self.unsent = b""  # what the socket has not taken yet
 
 
@@ -56,8 +57,8 @@ def turn(poller: select.epoll, timeout_s: float, peers: Mapping[int, Peer]) -> l
                 data = peer.recv(RECEIVE_BYTES)
             except BlockingIOError:
                 pass
-            except OSError:
-                data = b""
+            except OSError as error:
+                data, peer.error = b"", error
             else:
                 if len(data) == RECEIVE_BYTES:
                     peer.unread = True
@@ -73,7 +74,8 @@ def receive(peer: Peer) -> bytes | None:
         data = peer.recv(RECEIVE_BYTES)
     except BlockingIOError:
         return None
-    except OSError:
+    except OSError as error:
+        peer.error = error
         return b""
     peer.unread = peer.ending or len(data) == RECEIVE_BYTES
     return data

@@ -174,7 +174,7 @@ class Carrier:
 
     def _on_end(self, connection: Connection, exchange: Exchange) -> None:
         now = self._worker.now
-        error = pending_error(connection.sock)
+        error = connection.error
         if exchange.kept and connection.reader is None and now - exchange.began < STALE_WITHIN_S:
             self._worker.close(connection)
             self._worker.tell(events.SERVICE_CONNECTION_STALE(service=connection.connections.upstream.name))

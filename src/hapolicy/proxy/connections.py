@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hapolicy.proxy.worker import Worker
 
 IDLE_MAX_S = 30.0  # mtpolicyd closes an idle connection after 60 s; closing first spares a surprise
+SCARCE_IDLE_MAX_S = 1.0  # of a service that serves few connections at once
 CLAIM_MAX_S = 10.0  # a client that sends no more recipients for so long holds no worker of the service any longer
 AGE_MAX_S = 3600.0
 BUSY_WINDOW_S = 5.0  # as many idle connections are kept as were busy at once within this time
@@ -194,9 +195,9 @@ class Connections:
             self._busy_most = [self.busy(), self._busy_most[0]]
             self._window_ends = now + BUSY_WINDOW_S
         self._busy_most[0] = max(self._busy_most[0], self.busy())
-        crowded = self.crowding.cap is not None
-        found = [c for c in self.claimed if now - c.idle_since > (self.crowding.IDLE_MAX_S if crowded else CLAIM_MAX_S)]
-        idle_max_s = self.crowding.IDLE_MAX_S if crowded else IDLE_MAX_S
+        scarce = self.limit is not None  # others may want the service's few workers, too
+        claim_max_s, idle_max_s = (SCARCE_IDLE_MAX_S,) * 2 if scarce else (CLAIM_MAX_S, IDLE_MAX_S)
+        found = [c for c in self.claimed if now - c.idle_since > claim_max_s]
         found += [c for c in self.free if now - c.idle_since > idle_max_s or now - c.opened_at > AGE_MAX_S]
         too_many = len(self.free) - max(self._busy_most)
         found += [c for c in list(self.free)[:too_many] if now - c.idle_since > 1.0] if too_many > 0 else []

@@ -17,28 +17,34 @@ if TYPE_CHECKING:
     from hapolicy.proxy.connections import Connections
 
 TAKE_OVER_AFTER_S = 0.1
-TAKE_OVER_MEDIANS = 3.0
+TAKE_OVER_UNKNOWN_S = 1.0
+TAKE_OVER_TIMES = 3.0
 CAPPED_S = 60.0
 
 
 class Crowding:
     """Notices that a service serves fewer connections than it is offered."""
 
-    IDLE_MAX_S = 1.0  # while capped: its workers are scarce, and others may want them, too
-
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self.unproven: dict[Connection, None] = {}  # asked, and not known to be served; the first is the oldest
         self.cap: int | None = None
         self._capped_until = 0.0
-        self.on_cap: list[int] = []  # caps to be told of
+        # How long the first answer on a connection takes: a service that starts a process for each needs its time.
+        self._first_answer_s = TAKE_OVER_UNKNOWN_S / TAKE_OVER_TIMES
+        self.noticed = False  # a cap that was not told yet
 
     def opened(self, connection: Connection) -> None:
         """A new connection carries an exchange."""
         self.unproven[connection] = None
 
-    def settled(self, connection: Connection) -> None:
-        """The service has answered on it, or it is closed."""
+    def proved(self, connection: Connection, took_s: float) -> None:
+        """The service has answered on it for the first time."""
+        self._first_answer_s = max(took_s, 0.9 * self._first_answer_s)
+        self.unproven.pop(connection, None)
+
+    def closed(self, connection: Connection) -> None:
+        """It is closed."""
         self.unproven.pop(connection, None)
 
     def waiting_exchange(self, now: float) -> Exchange | None:
@@ -63,11 +69,10 @@ class Crowding:
 
     def _take_over_after_s(self, now: float) -> float:
         median_s = quantile(self._connections.upstream.latencies.minute(now), 0.5) or 0.0
-        return max(TAKE_OVER_AFTER_S, TAKE_OVER_MEDIANS * median_s)
+        return max(TAKE_OVER_AFTER_S, TAKE_OVER_TIMES * median_s, TAKE_OVER_TIMES * self._first_answer_s)
 
     def _limit(self, now: float) -> None:
         proven = sum(connection.proven for connection in self._connections.all)
-        if self.cap is None:
-            self.on_cap.append(max(1, proven))
+        self.noticed = self.cap is None
         self.cap = max(1, proven)
         self._capped_until = now + CAPPED_S

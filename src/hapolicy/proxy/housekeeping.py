@@ -81,7 +81,12 @@ class Housekeeping:
             self._hedge(upstream, now)
         for connection in connections.superfluous(now):
             worker.close(connection)
-        connections.crowding.tick(now)
+        crowding = connections.crowding
+        crowding.tick(now)
+        if crowding.noticed:
+            crowding.noticed = False
+            address = str(upstream.service.address)
+            worker.tell(events.SERVICE_CROWDED(service=upstream.name, address=address, connections=crowding.cap))
         while connections.may_open():
             queued = connections.next_queued(now)
             if queued is not None:

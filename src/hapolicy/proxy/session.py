@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, cast
 
+from hapolicy.core import events
 from hapolicy.core.failover import Failover
 from hapolicy.core.protocol import MalformedRequest, RequestReader
 from hapolicy.net.poll import Peer
@@ -110,7 +111,10 @@ class Session(Peer):
         connection.claimed_by = self
 
     def _end(self) -> None:
-        if self.reader is not None and self.reader.partial:
+        if self.error is not None:
+            self._worker.tell(events.CLIENT_LOST(client=self.name, error=self.error.strerror))
+            self._worker.close(self)
+        elif self.reader is not None and self.reader.partial:
             self._worker.reject(self, "request cut off")
         else:
             self._worker.close(self)

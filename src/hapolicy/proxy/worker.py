@@ -192,7 +192,7 @@ class Worker(Loop):
                 self.on_empty()
         elif isinstance(peer, Connection):
             peer.retired = True
-            peer.connections.crowding.settled(peer)
+            peer.connections.crowding.closed(peer)
             peer.connections.forget(peer)
 
     # Exchanges
@@ -211,7 +211,7 @@ class Worker(Loop):
         connection.exchange = None
         if not connection.proven:
             connection.proven = True
-            connection.connections.crowding.settled(connection)
+            connection.connections.crowding.proved(connection, self.now - exchange.began)
         exchange.answered(answer, self.now)
         if connection.ending or connection.retired or not connection.connections.reuse:
             self.close(connection)

@@ -1,6 +1,6 @@
 """The orders that the control socket takes: their fields, what each does, what its result holds.
 
-ARCHITECTURE.md, The control protocol, lists them.
+docs/reference/control-protocol.md lists them.
 """
 
 from __future__ import annotations
