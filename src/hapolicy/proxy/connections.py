@@ -70,6 +70,12 @@ class Connections:
 
         `claimant` is the client, when this is another request of the mail that the service answered last.
         """
+        connection = self._choose(exchange, claimant)
+        if self._limit is not None or self.crowding.cap is not None:
+            self._note_room()
+        return connection
+
+    def _choose(self, exchange: Exchange, claimant: Session | None) -> Connection | None:
         if not exchange.fresh:
             if claimant is not None and claimant.connection in self.claimed:
                 connection = claimant.connection
@@ -87,7 +93,6 @@ class Connections:
             return connection
         else:
             self.queue.append(exchange)
-            self._note_room()
         return None
 
     def queued_for_s(self, now: float) -> float:

@@ -60,10 +60,11 @@ class Pool:
         self._each(lambda worker: None)
 
     def stop(self) -> None:
-        """End the workers, and close all that is theirs."""
-        for worker in self.workers:
+        """End the workers, and close all that is theirs; a second time does nothing."""
+        workers, self.workers = self.workers, []
+        for worker in workers:
             worker.stop()
-        for worker in self.workers:
+        for worker in workers:
             if worker.stopped.wait(_CALL_MAX_S):
                 worker.close_loop()
         self._resolver.stop()
