@@ -204,7 +204,7 @@ def test_the_last_error_has_an_age(browser: Browser) -> None:
 
 def test_a_service_that_owes_answers_is_up_but_silent(browser: Browser) -> None:
     """Else nobody sees why it has no traffic."""
-    with Shown(services=[service("A", stalled=True), service("B")]) as shown:
+    with Shown(services=[service("A", silent=True), service("B")]) as shown:
         browser.open(shown.url)
         browser.wait_text(".card .state", "up, silent")
         shown.status = status_with(services=[service("A"), service("B")])
