@@ -10,7 +10,7 @@ import pytest
 
 from hapolicy.admin.control.handlers import COMMANDS
 from hapolicy.config.settings import SettingsError, Warnings
-from hapolicy.core.events import Level
+from hapolicy.core.event import Level
 from tests.admin.controlled import Control, status_of
 from tests.support.capture import Capture
 

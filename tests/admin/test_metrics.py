@@ -14,7 +14,7 @@ from hapolicy.admin.http.metrics import _PROTOCOL_STATES, Exposition
 from hapolicy.admin.status import Status
 from hapolicy.core.latencies import BOUNDS_S
 from hapolicy.core.status import ServiceStatus
-from hapolicy.proxy.worker import STATES
+from hapolicy.proxy.ledger import STATES
 from tests.support.statuses import SERVICE, status_with
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]

@@ -14,7 +14,7 @@ from hapolicy.config.option import UsageError
 from hapolicy.config.options import OPTIONS
 from hapolicy.config.settings import Listener, LogSink, Settings
 from hapolicy.core.address import TcpAddress, UnixAddress
-from hapolicy.core.events import Level
+from hapolicy.core.event import Level
 from hapolicy.core.rules import HEDGE_OFF, HealthRules, Hedge, Probe, RequestRules
 from hapolicy.core.text import quoted
 

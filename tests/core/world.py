@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 
 from hapolicy.core.breaker import StateChange
+from hapolicy.core.exchange import Exchange
 from hapolicy.core.failover import Failover
 from hapolicy.core.failures import FailureKind, ServiceFailure
 from hapolicy.core.plan import Plan
 from hapolicy.core.protocol import Request
 from hapolicy.core.rules import HEDGE_AUTO, HealthRules, Hedge, RequestRules
 from hapolicy.core.service import parse_service
-from hapolicy.core.upstream import Exchange, Upstream
+from hapolicy.core.upstream import Upstream
 
 ANSWER = b"action=DUNNO\n\n"
 _instances = itertools.count(1)

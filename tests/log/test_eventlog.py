@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from hapolicy.core import events
-from hapolicy.core.events import REGISTRY, Level
+from hapolicy.core.event import Level
+from hapolicy.core.events import REGISTRY
 from hapolicy.log import queue
 from hapolicy.log.eventlog import EventLog
 from hapolicy.log.repeats import A_SECOND, Repeats

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hapolicy.core.events import Event, EventType, Level
+from hapolicy.core.event import Event, EventType, Level
 from hapolicy.log.eventlog import EventLog
 from hapolicy.log.render import VALUE_MAX_CHARACTERS
 from tests.support.procs import PATIENCE_S

@@ -17,7 +17,7 @@ import pytest
 
 from hapolicy.config.settings import LogSink
 from hapolicy.core import events
-from hapolicy.core.events import Level
+from hapolicy.core.event import Level
 from hapolicy.log import journald, sinks
 from hapolicy.log.sinks import DescriptorSink, FileSink, JournalSink, NoSink, SyslogSink, open_sink
 from tests.support.capture import Capture

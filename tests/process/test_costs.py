@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from hapolicy.config.settings import Settings
-from hapolicy.core.events import Level
+from hapolicy.core.event import Level
 from hapolicy.core.service import parse_service
 from hapolicy.log.eventlog import EventLog
 from hapolicy.log.sinks import NoSink

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from hapolicy.core.upstream import SILENT_UNKNOWN_S
+from hapolicy.core.silence import SILENT_UNKNOWN_S
 from tests.support.client import Load, PolicyClient
 from tests.support.daemon import Daemon
 from tests.support.procs import SLACK_S, wait_until

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hapolicy.core.events import Level
+from hapolicy.core.event import Level
 from hapolicy.log.eventlog import EventLog
 from tests.support.procs import PATIENCE_S, wait_until
 

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 import hapolicy
 from hapolicy.admin.status import Status
 from hapolicy.config.settings import Warnings
-from hapolicy.core.events import Level
+from hapolicy.core.event import Level
 from hapolicy.core.protocol import Request
 from hapolicy.log.eventlog import EventLog
 from hapolicy.proxy.pool import Answered, Pool

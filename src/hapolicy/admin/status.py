@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hapolicy.core import events
-from hapolicy.core.events import Event
+from hapolicy.core.event import Event
 from hapolicy.core.status import Change, ServiceStatus
 
 

@@ -18,7 +18,7 @@ from hapolicy.config.checks import ConfigError, doubts, refuse_contradictions
 from hapolicy.config.option import Asked, UsageError, Written
 from hapolicy.config.parser import parser, right_example
 from hapolicy.config.settings import DEFAULT_LISTENERS, LogSink, Settings
-from hapolicy.core.events import Level
+from hapolicy.core.event import Level
 from hapolicy.core.rules import HealthRules, RequestRules
 from hapolicy.core.text import quoted as printable
 

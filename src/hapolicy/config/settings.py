@@ -7,7 +7,7 @@ import ipaddress
 from dataclasses import dataclass, field
 
 from hapolicy.core.address import Address, TcpAddress
-from hapolicy.core.events import Level
+from hapolicy.core.event import Level
 from hapolicy.core.rules import HealthRules, RequestRules
 from hapolicy.core.service import Service
 

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Protocol
 
+from hapolicy.core.exchange import Exchange
 from hapolicy.core.failures import BREAKS, DEPENDS_ON_MAIL, FailureKind, ServiceFailure
 from hapolicy.core.plan import Plan
 from hapolicy.core.protocol import Request
-from hapolicy.core.upstream import Exchange, Upstream
+from hapolicy.core.upstream import Upstream
 
 # In the place of a failure's kind, for a service that was not asked or whose answer did not come in time.
 DOWN, DRAINING, NO_TIME, PENDING = "down", "draining", "no_time", "pending"

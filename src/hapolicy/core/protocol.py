@@ -194,7 +194,7 @@ class AnswerReader:
 
     def __init__(self) -> None:
         self._buffer = b""
-        self.leftover = False  # whether more than the answer came: such a link has lost its step
+        self.leftover = False  # whether more than the answer came: such a connection is no use
 
     @property
     def empty(self) -> bool:

@@ -11,129 +11,23 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Protocol
 
 from hapolicy.core.breaker import Breaker, Permit, State, StateChange
 from hapolicy.core.deadlines import Deadlines
+from hapolicy.core.exchange import Asker, Exchange
 from hapolicy.core.failrate import FailRate
 from hapolicy.core.failures import DEPENDS_ON_MAIL, NOBODYS, FailureKind, ServiceFailure
-from hapolicy.core.latencies import Latencies, quantile
+from hapolicy.core.latencies import Latencies
+from hapolicy.core.observer import Observer
 from hapolicy.core.rules import HealthRules, Hedge, Probe
 from hapolicy.core.service import Service
-
-# A service is silent when it owes answers and has given none to anybody for longer than this, or than a multiple of
-# what is usual for it. While little is known of it, for longer than a second.
-SILENT_MIN_S = 0.25
-SILENT_P99S = 3.0
-SILENT_LONGEST = 2.0
-SILENT_UNKNOWN_S = 1.0
-_KNOWN_FROM = 100  # answers in the last minute
+from hapolicy.core.silence import SILENT_UNKNOWN_S
+from hapolicy.core.slowstart import grown_share
 
 # Probes in a row that must be answered by a service of which too many answers failed.
 VERIFYING_PROBES = 3
 
 PROBE_PAUSE_S = 1.0  # after a probe that came to nothing for a reason of our own
-
-
-class Asker(Protocol):
-    """What an exchange is for: a client's request, an operator's query."""
-
-    @property
-    def raw(self) -> bytes:
-        """The request as it goes to the service."""
-
-    @property
-    def wanted(self) -> bool:
-        """Whether an answer is still of use."""
-
-    def answered(self, exchange: Exchange, answer: bytes, now: float) -> None:
-        """`exchange` brought an answer."""
-
-    def failed(self, exchange: Exchange, failure: ServiceFailure, now: float) -> Exchange | None:
-        """`exchange` came to nothing; returns what is to be carried out next."""
-
-
-class Exchange:
-    """One request to one service, from the decision to ask until its answer or failure.
-
-    It outlives its request: when that was answered by another service, the outcome still tells of this one.
-    """
-
-    __slots__ = ("asker", "began", "carrier", "fresh", "hedged", "kept", "over", "permit", "raw", "upstream")
-
-    def __init__(self, asker: Asker, upstream: Upstream, permit: Permit, *, fresh: bool = False) -> None:
-        self.asker = asker
-        self.raw = asker.raw
-        self.upstream = upstream
-        self.permit = permit
-        self.fresh = fresh  # to be made on a connection of its own
-        self.carrier: object = None  # the connection, once there is one; none of core's business
-        self.kept = False  # made on a connection that had been used before
-        self.hedged = False  # another service was asked, too
-        self.over = False
-        self.began = -math.inf  # when it was sent, or its connection begun; -inf while it waits for one
-
-    def begin(self, now: float) -> None:
-        """It is on its way: its time runs."""
-        self.began = now
-        upstream = self.upstream
-        upstream.queries += 1
-        if now < upstream.owes_since:
-            upstream.owes_since = now
-        upstream.in_flight[self] = now + upstream.service.timeout_s
-
-    def answered(self, answer: bytes, now: float) -> None:
-        """The service gave a valid answer."""
-        self.over = True
-        self.upstream.answered(self, now)
-        self.asker.answered(self, answer, now)
-
-    def failed(self, failure: ServiceFailure, now: float) -> Exchange | None:
-        """It came to nothing; returns what is to be carried out next."""
-        self.over = True
-        self.upstream.broke(self, failure, now)
-        return self.asker.failed(self, failure, now)
-
-    def withdraw(self, now: float) -> None:
-        """It was never sent, and is not wanted any more."""
-        self.over = True
-        self.upstream.breaker.give_back(self.permit, now)
-
-
-class OwnExchange(Exchange):
-    """An exchange of hapolicy's own: a probe or an operator's query. It counts as neither query nor answer."""
-
-    __slots__ = ()
-
-    def begin(self, now: float) -> None:
-        """It is on its way: its time runs."""
-        self.began = now
-        self.upstream.own[self] = now + self.upstream.service.timeout_s
-
-    def answered(self, answer: bytes, now: float) -> None:
-        """The service gave a valid answer."""
-        self.over = True
-        self.upstream.own.pop(self, None)
-        self.asker.answered(self, answer, now)
-
-    def failed(self, failure: ServiceFailure, now: float) -> Exchange | None:
-        """It came to nothing."""
-        self.over = True
-        self.upstream.own.pop(self, None)
-        return self.asker.failed(self, failure, now)
-
-
-class Observer(Protocol):
-    """Who is told what happens to a service; both return at once."""
-
-    def service_changed(self, upstream: Upstream, change: StateChange) -> None:
-        """It went down or came up, or a probe failed."""
-
-    def silence_changed(self, upstream: Upstream) -> None:
-        """It fell silent or is heard again."""
-
-    def availability_changed(self, upstream: Upstream) -> None:
-        """Without probes: it may be tried with a live request, or that one has been found."""
 
 
 class Upstream:
@@ -149,7 +43,7 @@ class Upstream:
         self.draining = False
         self.full = False  # max=N connections are all busy
         self.silent = False
-        self.silent_after_s = SILENT_UNKNOWN_S
+        self.silent_after_s = SILENT_UNKNOWN_S  # learnt anew once a second
         self.in_flight: Deadlines[Exchange] = Deadlines()
         self.own: Deadlines[Exchange] = Deadlines()  # probes and operators' queries under way
         self.heard_at = -math.inf  # its latest valid answer
@@ -159,7 +53,7 @@ class Upstream:
         self._suspected = False
         self._verifying = 0  # probes that it still has to answer
         self.probing = False
-        self._no_probe_before = -math.inf
+        self._checked_at = self._no_probe_before = -math.inf
         self._fail_rate = FailRate(health.fail_rate)
         self.up_since = -math.inf
         self._grown = Fraction(1)  # the part of its weight that it has after it came up
@@ -171,9 +65,6 @@ class Upstream:
         self.latencies = Latencies()
         self.last_error = ""
         self.last_error_at: float | None = None
-
-    def __repr__(self) -> str:
-        return f"<Upstream {self.name}>"
 
     @property
     def name(self) -> str:
@@ -203,10 +94,7 @@ class Upstream:
 
     def grow(self, now: float) -> bool:
         """Take more of its share while it starts slowly (``slow-start=SECONDS``); returns whether that has changed."""
-        slow_start_s = self.service.slow_start_s
-        grown = Fraction(1)
-        if slow_start_s and now - self.up_since < slow_start_s:
-            grown = Fraction(max(1, math.ceil(10 * (now - self.up_since) / slow_start_s)), 10)
+        grown = grown_share(now - self.up_since, self.service.slow_start_s)
         changed, self._grown = grown != self._grown, grown
         return changed
 
@@ -223,8 +111,6 @@ class Upstream:
         self.probe_kind = self.service.probe or health.probe
         self.hedge = self.service.hedge or hedge
         self._probe_every_s = health.probe_every_s
-
-    # What happens to exchanges
 
     def ask(self, asker: Asker, now: float, *, fresh: bool = False) -> Exchange | None:
         """An exchange to be carried out, None when the service is not to be asked."""
@@ -303,8 +189,6 @@ class Upstream:
             else:
                 self._changed(self.breaker.convict(kind, "fail_rate", now), now)
 
-    # Silence
-
     def look(self, now: float) -> None:
         """Notice that it has fallen silent: it owes answers, and has given none to anybody for too long.
 
@@ -319,25 +203,8 @@ class Upstream:
             self._observer.silence_changed(self)
 
     def silent_for_s(self, now: float) -> float:
-        """How long it has owed answers without giving one. What it was asked before its latest answer is not owed
-        any more: that request may be hard, the service is alive.
-        """
+        """How long it has owed answers, to what it was asked since its latest one: what is older may just be hard."""
         return now - self.owes_since if self.in_flight and self.owes_since < now else 0.0
-
-    def learn_what_is_usual(self, now: float) -> None:
-        """Once a second: what counts as silence, by the answers of the last minute."""
-        minute = self.latencies.minute(now)
-        if sum(minute) < _KNOWN_FROM:
-            self.silent_after_s = SILENT_UNKNOWN_S
-            return
-        p99_s = quantile(minute, 0.99) or 0.0
-        longest_s = self.latencies.longest_s(now)
-        self.silent_after_s = max(SILENT_MIN_S, SILENT_P99S * p99_s, SILENT_LONGEST * longest_s)
-
-    def _heard(self, now: float) -> None:
-        self.heard_at = now
-        self._suspected = False
-        self._end_silence()
 
     # Probes
 
@@ -359,13 +226,18 @@ class Upstream:
         return self._suspected or self.silent or self._verifying > 0 or self._is_idle_too_long(now)
 
     def _is_idle_too_long(self, now: float) -> bool:
-        return self._probe_every_s is not None and now - max(self.heard_at, self.up_since) >= self._probe_every_s
+        seen_at = max(self.heard_at, self.up_since, self._checked_at)
+        return self._probe_every_s is not None and now - seen_at >= self._probe_every_s
 
     def probe_answered(self, permit: Permit, now: float) -> None:
         """A probe was answered: the service is well."""
         self.probing = False
         self.probes_answered += 1
-        self._heard(now)
+        self._checked_at = now
+        if permit.trial or self.probe_kind is Probe.QUERY:  # to take a connection is no proof that it answers
+            self.heard_at = now
+            self._suspected = False
+            self._end_silence()
         if self._verifying:
             self._verifying -= 1
             if not self._verifying:
@@ -390,8 +262,6 @@ class Upstream:
         self.probing = False
         self._no_probe_before = now + PROBE_PAUSE_S
         self.breaker.give_back(permit, now)
-
-    # Operators
 
     def trip(self, now: float) -> None:
         """Down from now on, for a cooldown."""

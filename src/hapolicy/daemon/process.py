@@ -20,7 +20,7 @@ LOG_CLOSE_S = 2.0
 
 
 def raise_descriptor_limit() -> None:
-    """Use what the hard limit allows: a client and a link take a descriptor each, and 1024 are soon gone."""
+    """Use what the hard limit allows: a client and a connection take a descriptor each, and 1024 are soon gone."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

@@ -10,7 +10,7 @@ import time
 
 from hapolicy.admin.status import status_events
 from hapolicy.config.settings import Settings
-from hapolicy.core.events import Level
+from hapolicy.core.event import Level
 from hapolicy.daemon.process import (
     CLIENT_GONE,
     HANDLED_SIGNALS,

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from hapolicy.core import events
-from hapolicy.core.events import Event, Level
+from hapolicy.core.event import Event, Level
 from hapolicy.log.queue import LineQueue
 from hapolicy.log.render import VALUE_MAX_CHARACTERS, Rendered, load_renderer
 from hapolicy.log.repeats import Repeats

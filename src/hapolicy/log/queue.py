@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from hapolicy.core.events import Level
+from hapolicy.core.event import Level
 
 # Half a second at full load, hours at a postmaster's.
 MAX_BYTES = 4 * 1024 * 1024

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
-from hapolicy.core.events import Event, Level
+from hapolicy.core.event import Event, Level
 from hapolicy.core.text import escaped, shortened
 
 Rendered = tuple[str, Mapping[str, Any]]  # the line; the same values by name

@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass
 
 from hapolicy.core import events
-from hapolicy.core.events import Event
+from hapolicy.core.event import Event
 
 A_SECOND = 10
 _KEYS_MAX = 1000

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hapolicy.config.settings import LogSink
-from hapolicy.core.events import Level
+from hapolicy.core.event import Level
 from hapolicy.log import journald
 from hapolicy.log.eventlog import Sink
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from hapolicy.core import events
 from hapolicy.core.deadlines import Deadlines
+from hapolicy.core.exchange import Exchange
 from hapolicy.core.failures import FailureKind, ServiceFailure
 from hapolicy.core.protocol import AnswerReader, MalformedAnswer, OversizedAnswer
-from hapolicy.core.upstream import Exchange
 from hapolicy.net.connect import SocketAddress, begin_connect, kind_of, pending_error
 from hapolicy.net.poll import READ, READ_WRITE
 from hapolicy.proxy.connection import Connection
@@ -201,7 +201,7 @@ class Carrier:
     def fail(self, exchange: Exchange, failure: ServiceFailure) -> None:
         """`exchange` came to nothing; whoever asked decides what comes next."""
         worker = self._worker
-        worker.tell_failure(exchange, failure)
+        worker.ledger.failed(exchange, failure)
         following = exchange.failed(failure, worker.now)
         if following is not None:
             worker.carry_out(following)

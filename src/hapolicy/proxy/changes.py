@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 
 from hapolicy.core import events
-from hapolicy.core.events import Event
+from hapolicy.core.event import Event
 from hapolicy.core.status import Change
 
 _KEPT = 50

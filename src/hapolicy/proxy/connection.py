@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
+from hapolicy.core.exchange import Exchange
 from hapolicy.core.protocol import AnswerReader
-from hapolicy.core.upstream import Exchange
 from hapolicy.net.connect import SocketAddress
 from hapolicy.net.poll import Peer
 

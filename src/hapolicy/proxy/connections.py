@@ -12,7 +12,8 @@ import struct
 from collections import deque
 from typing import TYPE_CHECKING
 
-from hapolicy.core.upstream import Exchange, Upstream
+from hapolicy.core.exchange import Exchange
+from hapolicy.core.upstream import Upstream
 from hapolicy.net.connect import SocketAddress
 from hapolicy.proxy.connection import Connection
 from hapolicy.proxy.crowding import Crowding

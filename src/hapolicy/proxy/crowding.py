@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from hapolicy.core.latencies import quantile
 
 if TYPE_CHECKING:
-    from hapolicy.core.upstream import Exchange
+    from hapolicy.core.exchange import Exchange
     from hapolicy.proxy.connection import Connection
     from hapolicy.proxy.connections import Connections
 

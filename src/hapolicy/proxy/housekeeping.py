@@ -6,8 +6,10 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from hapolicy.core import events
+from hapolicy.core.exchange import Exchange
 from hapolicy.core.failover import Failover
-from hapolicy.core.upstream import Exchange, Upstream
+from hapolicy.core.silence import silent_after_s
+from hapolicy.core.upstream import Upstream
 from hapolicy.proxy.session import IDLE_MAX_S
 
 if TYPE_CHECKING:
@@ -134,7 +136,7 @@ class Housekeeping:
         worker = self._worker
         worker.longest_turn.tick(now)
         for upstream in worker.connections:
-            upstream.learn_what_is_usual(now)
+            upstream.silent_after_s = silent_after_s(upstream.latencies, now)
         grown = [upstream for upstream in worker.plan.upstreams if upstream.grow(now)]
         if grown:
             worker.plan.scheduler.changed()

@@ -178,7 +178,8 @@ class _Operator:
 
     def reply(self, failover: Failover) -> None:
         """The answer is there."""
-        self._worker.decided(failover)
+        self._worker.waiting.pop(failover, None)
+        self._worker.ledger.decided(failover)
         is_answer = failover.outcome is Outcome.ANSWERED and failover.winner is not None
         name = failover.winner.upstream.name if is_answer and failover.winner else None
         self._answers.put((failover.answer or b"", name))

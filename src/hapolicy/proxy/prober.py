@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from hapolicy.config.settings import Settings
 from hapolicy.core import events
 from hapolicy.core.breaker import Permit
+from hapolicy.core.exchange import Exchange, OwnExchange
 from hapolicy.core.failures import NOBODYS, ServiceFailure
 from hapolicy.core.rules import Probe as ProbeKind
 from hapolicy.core.synthetic import probe_request
-from hapolicy.core.upstream import Exchange, OwnExchange, Upstream
+from hapolicy.core.upstream import Upstream
 
 if TYPE_CHECKING:
     from hapolicy.proxy.worker import Worker

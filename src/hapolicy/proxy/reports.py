@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from hapolicy.core import events
-from hapolicy.core.events import Event
+from hapolicy.core.event import Event
+from hapolicy.core.exchange import Exchange
 from hapolicy.core.failover import Failover, Outcome
 from hapolicy.core.failures import ServiceFailure
 from hapolicy.core.protocol import Request, action_of
-from hapolicy.core.upstream import Exchange
 
 
 def request_event(failover: Failover, now: float) -> Event:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from hapolicy.config.settings import Settings
 from hapolicy.core import events
 from hapolicy.core.breaker import Permit, State, StateChange
-from hapolicy.core.events import Event
+from hapolicy.core.event import Event
+from hapolicy.core.exchange import Exchange, OwnExchange
 from hapolicy.core.failures import FailureKind, ServiceFailure
 from hapolicy.core.plan import Plan
 from hapolicy.core.service import Service
-from hapolicy.core.upstream import Exchange, OwnExchange, Upstream
+from hapolicy.core.upstream import Upstream
 from hapolicy.net.resolver import Resolution, Resolver
 from hapolicy.proxy.connections import Connections
 

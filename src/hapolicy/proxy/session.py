@@ -11,7 +11,8 @@ from hapolicy.core.protocol import MalformedRequest, RequestReader
 from hapolicy.net.poll import Peer
 
 if TYPE_CHECKING:
-    from hapolicy.core.upstream import Exchange, Upstream
+    from hapolicy.core.exchange import Exchange
+    from hapolicy.core.upstream import Upstream
     from hapolicy.proxy.connection import Connection
     from hapolicy.proxy.worker import Worker
 
@@ -75,7 +76,8 @@ class Session(Peer):
     def reply(self, failover: Failover) -> None:
         """`failover` has the answer (called by it)."""
         worker = self._worker
-        worker.decided(failover)
+        worker.waiting.pop(failover, None)
+        worker.ledger.decided(failover)
         self.failover = None
         self.waits = self.reader is not None  # not read before what it holds is answered
         self.idle_since = worker.now

@@ -39,9 +39,9 @@ def take(worker: Worker) -> Snapshot:
     waits = [now - failover.asked_at for failover in worker.waiting]
     overdue = [now - failover.deadline for failover in worker.waiting]
     requests: Counter[tuple[str, str]] = Counter()
-    for state, count in worker.answered_by_state.items():
+    for state, count in worker.ledger.answered_by_state.items():
         requests[Outcome.ANSWERED.value, state.decode()] = count
-    for (outcome, state), count in worker.unanswered.items():
+    for (outcome, state), count in worker.ledger.unanswered.items():
         requests[outcome.value, state.decode()] = count
     return Snapshot(
         clients=len(worker.sessions),

@@ -10,37 +10,33 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 
 from hapolicy.config.settings import Settings
 from hapolicy.core import events
 from hapolicy.core.deadlines import Deadlines
-from hapolicy.core.events import Event, Level
-from hapolicy.core.failover import Client, Failover, Outcome
-from hapolicy.core.failures import FailureKind, ServiceFailure
+from hapolicy.core.event import Level
+from hapolicy.core.exchange import Exchange
+from hapolicy.core.failover import Client, Failover
 from hapolicy.core.plan import Plan
 from hapolicy.core.protocol import Request, is_one_answer, is_one_request
-from hapolicy.core.upstream import Exchange, Upstream
+from hapolicy.core.upstream import Upstream
 from hapolicy.log.eventlog import EventLog
 from hapolicy.net.loop import Loop
 from hapolicy.net.poll import WRITABLE, Peer, receive
 from hapolicy.net.resolver import Resolver
-from hapolicy.proxy import reports
 from hapolicy.proxy.carrier import Carrier
 from hapolicy.proxy.changes import Changes
 from hapolicy.proxy.connection import Connection
 from hapolicy.proxy.connections import Connections
 from hapolicy.proxy.housekeeping import Housekeeping, LongestTurn
+from hapolicy.proxy.ledger import Ledger
 from hapolicy.proxy.prober import Prober
 from hapolicy.proxy.services import Services
 from hapolicy.proxy.session import Session
 
 TICK_S = 0.025  # how late a timeout may be noticed
 IDLE_TICK_S = 0.5
-
-# What strangers write as protocol_state must not add names to the metrics.
-STATES = frozenset([b"CONNECT", b"EHLO", b"HELO", b"MAIL", b"RCPT", b"DATA", b"END-OF-MESSAGE", b"VRFY", b"ETRN"])
 
 
 class Worker(Loop):
@@ -58,8 +54,8 @@ class Worker(Loop):
         self.partial: Deadlines[Session] = Deadlines()  # whose request has come in part
         self.waiting: Deadlines[Failover] = Deadlines()  # requests that have no answer yet
         self.begun = 0  # requests, ever
-        self.answered_by_state: Counter[bytes] = Counter()  # requests by protocol state
-        self.unanswered: Counter[tuple[Outcome, bytes]] = Counter()
+        self.ledger = Ledger(log, settings)
+        self.tell = self.ledger.tell
         self.longest_turn = LongestTurn()
         self.connections: dict[Upstream, Connections] = {}
         self.carrier = Carrier(self, settings.connect_timeout_s)
@@ -71,9 +67,6 @@ class Worker(Loop):
         self._stopping = False
         self._returned: list[Connection] = []  # lent again only after a wait has seen them quiet
         self._hurry = False
-        self._log_requests = settings.log_requests
-        self._decided: list[Failover] = []  # to be logged at the end of the turn, as
-        self._told: list[Event] = []  # these are
         self._next_tick = 0.0
         self.plan = Plan(settings.requests, ())
         self.services = Services(self, resolver)
@@ -102,7 +95,7 @@ class Worker(Loop):
         if settings.requests.deadline_s != self.settings.requests.deadline_s:
             self.waiting.ordered = False
         self.settings, self.plan = settings, plan
-        self._log_requests = settings.log_requests
+        self.ledger.log_requests = settings.log_requests
         self.carrier.connect_timeout_s = settings.connect_timeout_s
         self.prober.configure(settings)
         self.services.look_at_pool()
@@ -161,20 +154,6 @@ class Worker(Loop):
     def ask(self, request: Request, client: Client) -> None:
         """Find the answer to a request that no session made."""
         self._start(Failover(request, self.plan, self.now, client), None, None)
-
-    def decided(self, failover: Failover) -> None:
-        """A client's request has its answer."""
-        self.waiting.pop(failover, None)
-        state = failover.request.state
-        if state not in STATES:
-            state = b"other"
-        if failover.outcome is not Outcome.ANSWERED:
-            self.unanswered[failover.outcome, state] += 1
-            self._decided.append(failover)
-            return
-        self.answered_by_state[state] += 1
-        if self._log_requests:
-            self._decided.append(failover)
 
     def reject(self, session: Session, reason: str) -> None:
         """Part with a client that does not speak the protocol."""
@@ -266,8 +245,7 @@ class Worker(Loop):
         if self.finishing:
             self._close_finished()
         self.close_doomed()
-        if self._decided or self._told:
-            self._log_turn()
+        self.ledger.write(self.now)
         took_s = time.monotonic() - self.now
         if took_s > self.longest_turn.this_half_minute_s:
             self.longest_turn.this_half_minute_s = took_s
@@ -315,25 +293,6 @@ class Worker(Loop):
     def read_again(self, peer: Peer) -> None:
         """Read `peer` once more in the next turn: an edge that told of two things was one event."""
         self.again.append(peer)
-
-    # What is told
-
-    def tell(self, event: Event) -> None:
-        """Log `event` at the end of the turn."""
-        self._told.append(event)
-
-    def tell_failure(self, exchange: Exchange, failure: ServiceFailure) -> None:
-        """Log that `exchange` came to nothing."""
-        if isinstance(exchange.asker, Failover) and failure.kind is not FailureKind.WITHDRAWN:
-            self._told.append(reports.failure_event(exchange, failure))
-
-    def _log_turn(self) -> None:
-        told, self._told = self._told, []
-        decided, self._decided = self._decided, []
-        for event in told:
-            self.log.emit(event)
-        for failover in decided:
-            self.log.emit(reports.request_event(failover, self.now))
 
 
 def _nothing() -> None:

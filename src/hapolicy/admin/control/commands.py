@@ -23,7 +23,7 @@ from hapolicy.admin.control import outputs
 from hapolicy.admin.control import render as table
 from hapolicy.admin.control.protocol import Code, OrderError
 from hapolicy.core.address import Address, AddressError, TcpAddress, UnixAddress, parse_address, split_address
-from hapolicy.core.events import Level
+from hapolicy.core.event import Level
 from hapolicy.core.failures import ServiceFailure
 from hapolicy.core.protocol import ANSWER_MAX_BYTES
 from hapolicy.core.text import counted

@@ -13,7 +13,7 @@ from hapolicy.admin.control.protocol import Code, Order, OrderError, request_of
 from hapolicy.admin.operations import Operations
 from hapolicy.admin.status import Status
 from hapolicy.config.settings import SettingsError
-from hapolicy.core.events import Level
+from hapolicy.core.event import Level
 from hapolicy.core.failures import ServiceFailure
 from hapolicy.proxy.pool import UnknownService
 

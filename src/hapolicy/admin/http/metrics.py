@@ -29,7 +29,7 @@ from hapolicy.core.status import ServiceStatus
 
 STATES = ("up", "down", "probing", "draining")
 _OUTCOMES = ("answered", "defaulted", "suspect")
-# As `stats.Tally` counts them.
+# As `proxy.ledger` counts them.
 _PROTOCOL_STATES = ("CONNECT", "EHLO", "HELO", "MAIL", "RCPT", "DATA", "END-OF-MESSAGE", "VRFY", "ETRN", "other")
 _KINDS = tuple(kind.value for kind in FailureKind)
 _BOUNDS = tuple("+Inf" if bound == math.inf else repr(bound) for bound in BOUNDS_S)

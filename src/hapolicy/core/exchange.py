@@ -1,0 +1,100 @@
+"""One request to one service."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Protocol
+
+from hapolicy.core.breaker import Permit
+from hapolicy.core.failures import ServiceFailure
+
+if TYPE_CHECKING:
+    from hapolicy.core.upstream import Upstream
+
+
+class Asker(Protocol):
+    """What an exchange is for: a client's request, an operator's query."""
+
+    @property
+    def raw(self) -> bytes:
+        """The request as it goes to the service."""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether an answer is still of use."""
+
+    def answered(self, exchange: Exchange, answer: bytes, now: float) -> None:
+        """`exchange` brought an answer."""
+
+    def failed(self, exchange: Exchange, failure: ServiceFailure, now: float) -> Exchange | None:
+        """`exchange` came to nothing; returns what is to be carried out next."""
+
+
+class Exchange:
+    """One request to one service, from the decision to ask until its answer or failure.
+
+    It outlives its request: when that was answered by another service, the outcome still tells of this one.
+    """
+
+    __slots__ = ("asker", "began", "carrier", "fresh", "hedged", "kept", "over", "permit", "raw", "upstream")
+
+    def __init__(self, asker: Asker, upstream: Upstream, permit: Permit, *, fresh: bool = False) -> None:
+        self.asker = asker
+        self.raw = asker.raw
+        self.upstream = upstream
+        self.permit = permit
+        self.fresh = fresh  # to be made on a connection of its own
+        self.carrier: object = None  # the connection, once there is one; none of core's business
+        self.kept = False  # made on a connection that had been used before
+        self.hedged = False  # another service was asked, too
+        self.over = False
+        self.began = -math.inf  # when it was sent, or its connection begun; -inf while it waits for one
+
+    def begin(self, now: float) -> None:
+        """It is on its way: its time runs."""
+        self.began = now
+        upstream = self.upstream
+        upstream.queries += 1
+        if now < upstream.owes_since:
+            upstream.owes_since = now
+        upstream.in_flight[self] = now + upstream.service.timeout_s
+
+    def answered(self, answer: bytes, now: float) -> None:
+        """The service gave a valid answer."""
+        self.over = True
+        self.upstream.answered(self, now)
+        self.asker.answered(self, answer, now)
+
+    def failed(self, failure: ServiceFailure, now: float) -> Exchange | None:
+        """It came to nothing; returns what is to be carried out next."""
+        self.over = True
+        self.upstream.broke(self, failure, now)
+        return self.asker.failed(self, failure, now)
+
+    def withdraw(self, now: float) -> None:
+        """It was never sent, and is not wanted any more."""
+        self.over = True
+        self.upstream.breaker.give_back(self.permit, now)
+
+
+class OwnExchange(Exchange):
+    """An exchange of hapolicy's own: a probe or an operator's query. It counts as neither query nor answer."""
+
+    __slots__ = ()
+
+    def begin(self, now: float) -> None:
+        """It is on its way: its time runs."""
+        self.began = now
+        self.upstream.own[self] = now + self.upstream.service.timeout_s
+
+    def answered(self, answer: bytes, now: float) -> None:
+        """The service gave a valid answer."""
+        self.over = True
+        self.upstream.own.pop(self, None)
+        self.asker.answered(self, answer, now)
+
+    def failed(self, failure: ServiceFailure, now: float) -> Exchange | None:
+        """It came to nothing."""
+        self.over = True
+        self.upstream.own.pop(self, None)
+        return self.asker.failed(self, failure, now)
