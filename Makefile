@@ -84,7 +84,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 $(VENV)/.installed: $(VENV)/bin/python $(SOURCES)
 	@rm -rf build/lib
-	$(INSTALL) .
+	$(INSTALL) '.[http]'
 	@touch $@
 
 $(VENV)/.tested: $(VENV)/bin/python $(SOURCES)

@@ -45,13 +45,15 @@ Break service A (hang, slow 1, refuse, reset, half, drip, garbage, oversized), a
 
 Service B takes such orders at {controls[1]}.
 
-What to watch below, one JSON line an event: service.failed while A is given up on, service.down at its third
-failure in a row, request.answered by B all the while, and service.up some 10 seconds after A is well
-again. With both broken: pool.down, request.defaulted. Ctrl-C ends it all.
+The status page: {page}
+
+What to watch below, one JSON line an event: service.failed when A lets a request down, service.down when a probe of
+hapolicy's own fails as well, request.answered by B all the while, and service.up some seconds after A is well again.
+With both broken: pool.down, request.defaulted or request.suspect. Ctrl-C ends it all.
 """
 
 
-def instructions(listen: str, controls: Sequence[str]) -> str:
+def instructions(listen: str, page: str, controls: Sequence[str]) -> str:
     """The text for the newcomer, every command ready to paste."""
     host, _, port = listen.rpartition(":")
     host = host.strip("[]")
@@ -61,6 +63,7 @@ def instructions(listen: str, controls: Sequence[str]) -> str:
     exchange = f"s.sendall(b'{request}'); print(s.recv(999).decode())"
     return TEXT.format(
         listen=listen,
+        page=page,
         ask=f"printf '{request}' | nc -q1 {host} {port}",
         ask_python=f'{python} -c "{connect}; {exchange}"',
         python=python,
@@ -81,7 +84,8 @@ def _pass_on(log: IO[str], controls: Sequence[str]) -> None:
         with contextlib.suppress(ValueError, TypeError, LookupError):  # no event: passed on all the same
             event = json.loads(line)
             if event["event"] == "daemon.started":
-                print(instructions(event["listen"][0], controls), flush=True)
+                page = f"http://{event['http'][0]}/"
+                print(instructions(event["listen"][0], page, controls), flush=True)
 
 
 def run(listen: str) -> int:
@@ -96,7 +100,7 @@ def run(listen: str) -> int:
     for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, end)
     services = [SampleService(name) for name in ("A", "B")]
-    arguments = ["-l", "--log", "stderr", "--listen", listen, *COOLDOWN]
+    arguments = ["-l", "--log", "stderr", "--listen", listen, "--http", "127.0.0.1:0", *COOLDOWN]
     for service in services:
         arguments += ["-s", f"{service.name}={service.listen}:{SERVICE_FIELDS}"]
     hapolicy = subprocess.Popen(

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 
 import pytest
 
@@ -43,6 +44,9 @@ def test_what_it_prints_works(signum: signal.Signals) -> None:
     demo.wait_for(lambda: any("Ctrl-C" in line for line in demo.noise), "the text to the end")
     commands = [line.strip() for line in demo.noise if line.startswith("    ")]
     ask_nc, ask, hang, mend = commands
+    (page,) = [line.split()[-1] for line in demo.noise if line.startswith("The status page: ")]
+    with urllib.request.urlopen(page, timeout=PATIENCE_S) as shown:
+        assert b"hapolicy" in shown.read()
     assert re.fullmatch(r"printf 'request=smtpd_access_policy\\n.*' \| nc -q1 127\.0\.0\.1 \d+", ask_nc)
     answers = {shell(ask).strip() for _ in range(4)}
     assert {"action=DUNNO A demo.1", "action=DUNNO B demo.1"} == answers

@@ -206,8 +206,6 @@ class Upstream:
         """How long it has owed answers, to what it was asked since its latest one: what is older may just be hard."""
         return now - self.owes_since if self.in_flight and self.owes_since < now else 0.0
 
-    # Probes
-
     def probe_due(self, now: float) -> Permit | None:
         """Leave for a probe, when there is a reason for one and none is under way."""
         if self.probing or self.probe_kind is Probe.OFF or now < self._no_probe_before:
