@@ -57,7 +57,7 @@ def refuses(address: str) -> bool:
     """Whether nobody takes connections there."""
     try:
         connect(address, 2).close()
-    except (ConnectionRefusedError, FileNotFoundError):
+    except (ConnectionRefusedError, ConnectionResetError, FileNotFoundError):  # reset: it closed at this moment
         return True
     return False
 
