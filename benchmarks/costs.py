@@ -14,7 +14,7 @@ from benchmarks.processes import PATIENCE_S, Process, connects, wait_until
 from benchmarks.programs import Load, Loader, Result, Service
 from benchmarks.proxies import Hapolicy1, Hapolicy2, HAProxy, Proxy, stdio_commands
 
-IDLE = 2000
+IDLE = 5000
 IDLE_PROCESSES = 50  # of 1.00, which is a process a connection
 SETTLED_S = 1.0  # hapolicy 2 answers before it has loaded all that it logs with, 8 MB
 
@@ -38,6 +38,7 @@ def idle_memory(proxies: Sequence[type[Proxy]], services: Sequence[Service], loa
             loader.run(proxy.port, Load(connections, 0), at_end=_sampler(sampled, process, field))
             each = (sampled[1] - sampled[0]) / connections
             found[kind.name] = {"connections": connections, "before_kb": sampled[0], "each_kb": round(each, 2)}
+            found[kind.name]["threads"] = process.threads()
     return found
 
 
@@ -106,8 +107,9 @@ def _first_answer_ms(command: list[str]) -> float:
     return took_ms
 
 
-# 32 clients that ask about 1,000 times a second together: all is logged, and the processor has time between requests.
+# Clients that ask about 1,000 times a second together, and 5,000 times.
 CALM_THINK_MS = 32
+BRISK_CLIENTS, BRISK_THINK_MS = 50, 9.5
 
 
 def logging(services: Sequence[Service], loader: Loader, seconds: float) -> Mapping[str, Result]:
@@ -115,16 +117,17 @@ def logging(services: Sequence[Service], loader: Loader, seconds: float) -> Mapp
     found: dict[str, Result] = {}
     with Journal() as journal:
         for name, options in (("off", ("--log", "stderr")), ("-l", ("-l", "--log", journal.sink))):
-            for pace, think_ms in (("full", 0), ("calm", CALM_THINK_MS)):
+            paces = (("full", 32, 0), ("calm", 32, CALM_THINK_MS), ("5,000/s", BRISK_CLIENTS, BRISK_THINK_MS))
+            for pace, clients, think_ms in paces:
                 proxy = Hapolicy2(services)
                 proxy.options, proxy.prefix = options, tuple(journal.prefix)
                 with proxy:
                     before = journal.entries()
-                    result = loader.run(proxy.port, Load(32, seconds, think_ms=think_ms), proxy.process)
+                    result = loader.run(proxy.port, Load(clients, seconds, think_ms=think_ms), proxy.process)
                     assert proxy.process is not None
                     proxy.process.stop()
                 logged = journal.entries() - before
-                asked = result["all_answers"] + 32  # each asked once in the ramp
+                asked = result["all_answers"] + clients  # each asked once in the ramp
                 result["logged"] = round(min(1.0, logged / asked), 4) if name == "-l" and journal.counts else None
                 found[f"{name}, {pace}"] = result | {"sink": journal.sink}
     return found

@@ -24,7 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CONNECTIONS_MAX = 10000, ANSWER_MAX = 512, EVENTS = 256, DIGITS = 16 };
+enum { CONNECTIONS_MAX = 12000, ANSWER_MAX = 512, EVENTS = 256, DIGITS = 16 };
 static const double RAMP_MAX_S = 90, DRAIN_MAX_S = 20, REOPEN_S = 0.02;
 
 enum state { CLOSED, CONNECTING, ASKED, THINKING, IDLE };

@@ -99,6 +99,10 @@ class Process:
                 with contextlib.suppress(OSError):
                     stream.close()
 
+    def threads(self) -> int:
+        """How many threads it has."""
+        return len(list(Path(f"/proc/{self.pid}/task").iterdir()))
+
     def cpu_s(self) -> float:
         """Processor time of the whole group so far, of children that have ended, too."""
         ticks = 0

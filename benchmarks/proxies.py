@@ -19,11 +19,11 @@ TIMEOUT_S = 1  # after which a service counts as failed, the same for all
 
 # What its manual offers for services that may hang: a check that asks a policy request and wants an answer, and the
 # sessions of a server that is down ended. One thread, and no cpu-map: left to the kernel it is not slower here than
-# on one processor (NOTES.md), where hapolicy stays by default.
+# on one processor (NOTES.md).
 HAPROXY = """\
 global
     nbthread 1
-    maxconn 5000
+    maxconn 9000
 defaults
     mode tcp
     timeout connect {timeout_s}s
@@ -113,7 +113,7 @@ class Hapolicy2(Proxy):
         return _output(sys.executable, "-m", "hapolicy", "--version").removeprefix("hapolicy ")
 
     def command(self) -> list[str]:
-        limits = ["--max-clients", "3000", "--cooldown", "1", "--cooldown-max", "2"]
+        limits = ["--max-clients", "12000", "--cooldown", "1", "--cooldown-max", "2"]
         listen = ["--listen", f"127.0.0.1:{self.port}"]
         return [*self.prefix, sys.executable, "-m", "hapolicy", *listen, *limits, *self.options, *self.definitions()]
 

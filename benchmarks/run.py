@@ -16,11 +16,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import costs, faults, plot, report, speed
+from benchmarks import costs, crowds, faults, plot, report, speed
 from benchmarks.programs import HERE, Loader, Service, build
 from benchmarks.proxies import ALL, Hapolicy1, Proxy
 
-_DESCRIPTORS = 8192  # 2,000 idle connections, and as many links
+_DESCRIPTORS = 32_768  # 10,000 connections, and as many to the services
 
 
 def main() -> int:
@@ -61,6 +61,7 @@ def _measure(proxies: Sequence[type[Proxy]], options: argparse.Namespace) -> dic
                 "start_ms": costs.start_times(services, times, proxies),
                 "first_answer_ms": costs.first_answers(services, times),
                 "logging": costs.logging(services, loader, seconds),
+                "crowds": crowds.measure(services, loader, rounds, seconds),
                 "faults": faults.measure(some, services, loader, options.fault_seconds),
             }
 

@@ -40,23 +40,43 @@ def judge(found: Mapping[str, Any]) -> list[Target]:
     def against(name: str, connections: int) -> float | None:
         return _ratio(rate(NEW, connections), rate(name, connections))
 
-    p999 = _ratio(median(speed, NEW, 200, "p999_us"), median(speed, HAPROXY, 200, "p999_us"))
+    def ratio(field: str, connections: int) -> float | None:
+        return _ratio(median(speed, NEW, connections, field), median(speed, HAPROXY, connections, field))
+
     added = _ratio(added_us(speed, NEW), added_us(speed, HAPROXY))
     logged = found["logging"]["-l, full"]
     first = found["first_answer_ms"]
+    crowds = found["crowds"]
+    more_us = None
+    if logged.get("cpu_us") is not None:
+        more_us = logged["cpu_us"] - found["logging"]["off, full"]["cpu_us"]
+    log_p99 = _ratio(found["logging"]["-l, 5,000/s"]["p99_us"], found["logging"]["off, 5,000/s"]["p99_us"])
     return [
+        Target("requests a second at 32 connections, to HAProxy's", against(HAPROXY, 32), 0.75, "×", at_least=True),
+        Target("requests a second at 200 connections, to HAProxy's", against(HAPROXY, 200), 0.75, "×", at_least=True),
+        Target(
+            "requests a second at 1,000 connections, to HAProxy's", against(HAPROXY, 1000), 0.75, "×", at_least=True
+        ),
         Target("requests a second at 32 connections, to hapolicy 1.00's", against(OLD, 32), 12, "×", at_least=True),
-        Target("requests a second at 32 connections, to HAProxy's", against(HAPROXY, 32), 0.65, "×", at_least=True),
-        Target("requests a second at 200 connections, to HAProxy's", against(HAPROXY, 200), 0.6, "×", at_least=True),
-        Target("requests a second at 1,000 connections, to HAProxy's", against(HAPROXY, 1000), 0.4, "×", at_least=True),
-        Target("added latency at 1 connection (median), to HAProxy's", added, 1, "×"),
-        Target("p999 at 200 connections, to HAProxy's", p999, 4, "×"),
-        Target("processor time a request at 32 connections", median(speed, NEW, 32, "cpu_us"), 30, "µs"),
-        Target(f"the same with -l to {logged['sink']}", logged.get("cpu_us"), 45, "µs"),
-        Target("memory of an idle connection", found["idle_memory"][NEW]["each_kb"], 25, "kB"),
-        Target("200 connections at once, all answered within", median(speed, NEW, 200, "ramp_s"), 0.5, "s"),
-        Target("start to READY", found["start_ms"][NEW], 250, "ms"),
-        Target("spawned: first answer, to hapolicy 1.00's", _ratio(first[NEW], first.get(OLD)), 2, "×"),
+        Target("added latency at 1 connection (median), to HAProxy's", added, 1.1, "×"),
+        Target("p999 at 200 connections, to HAProxy's", ratio("p999_us", 200), 2, "×"),
+        Target("p999 at 1,000 connections, to HAProxy's", ratio("p999_us", 1000), 2, "×"),
+        Target("CPU a request at 32 connections, to HAProxy's", ratio("cpu_us", 32), 1.5, "×"),
+        Target("CPU a request at 200 connections, to HAProxy's", ratio("cpu_us", 200), 1.5, "×"),
+        Target("memory of an idle client, of 5,000", found["idle_memory"][NEW]["each_kb"], 3, "kB"),
+        Target("threads in all", found["idle_memory"][NEW].get("threads"), 12, ""),
+        Target("200 newcomers at once under load, all answered within", crowds["newcomers"]["seconds"], 0.1, "s"),
+        Target(
+            "200 busy of 10,000 connected, to 200 alone", crowds["10,000 connected"]["ratio"], 0.9, "×", at_least=True
+        ),
+        Target("p99 of 32 beside rude clients, to 32 alone", crowds["rude clients"]["p99"], 3, "×"),
+        Target(f"-l to {logged['sink']}: CPU more a request", more_us, 15, "µs"),
+        Target(f"-l to {logged['sink']} at 5,000/s: p99, to without", log_p99, 1.5, "×"),
+        Target("-l at 5,000/s: logged", found["logging"]["-l, 5,000/s"].get("logged"), 1, "", at_least=True),
+        Target("--hedge auto to off at 32", crowds["hedge auto to off"]["32"], 0.97, "×", at_least=True),
+        Target("--hedge auto to off at 200", crowds["hedge auto to off"]["200"], 0.97, "×", at_least=True),
+        Target("start to READY", found["start_ms"][NEW], 130, "ms"),
+        Target("spawned: first answer, to hapolicy 1.00's", _ratio(first[NEW], first.get(OLD)), 1.3, "×"),
     ]
 
 

@@ -61,15 +61,24 @@ class Exchange:
 
     def answered(self, answer: bytes, now: float) -> None:
         """The service gave a valid answer."""
-        self.over = True
+        asker = self.end()
         self.upstream.answered(self, now)
-        self.asker.answered(self, answer, now)
+        asker.answered(self, answer, now)
 
     def failed(self, failure: ServiceFailure, now: float) -> Exchange | None:
         """It came to nothing; returns what is to be carried out next."""
-        self.over = True
+        asker = self.end()
         self.upstream.broke(self, failure, now)
-        return self.asker.failed(self, failure, now)
+        return asker.failed(self, failure, now)
+
+    def end(self) -> Asker:
+        """It is over; returns what it was for.
+
+        That holds the exchange: a circle would be left to the garbage collector, which stops everybody for it.
+        """
+        self.over = True
+        asker, self.asker = self.asker, _NOBODY
+        return asker
 
     def withdraw(self, now: float) -> None:
         """It was never sent, and is not wanted any more."""
@@ -89,12 +98,28 @@ class OwnExchange(Exchange):
 
     def answered(self, answer: bytes, now: float) -> None:
         """The service gave a valid answer."""
-        self.over = True
+        asker = self.end()
         self.upstream.own.pop(self, None)
-        self.asker.answered(self, answer, now)
+        asker.answered(self, answer, now)
 
     def failed(self, failure: ServiceFailure, now: float) -> Exchange | None:
         """It came to nothing."""
-        self.over = True
+        asker = self.end()
         self.upstream.own.pop(self, None)
-        return self.asker.failed(self, failure, now)
+        return asker.failed(self, failure, now)
+
+
+class _Nobody:
+    """What an exchange that is over is for."""
+
+    raw = b""
+    wanted = False
+
+    def answered(self, exchange: Exchange, answer: bytes, now: float) -> None:
+        """Too late."""
+
+    def failed(self, exchange: Exchange, failure: ServiceFailure, now: float) -> None:
+        """Too late."""
+
+
+_NOBODY = _Nobody()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections import deque
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 
 from hapolicy.core.exchange import Exchange
@@ -27,6 +28,7 @@ IDLE_MAX_S = 30.0  # mtpolicyd closes an idle connection after 60 s; closing fir
 SCARCE_IDLE_MAX_S = 1.0  # of a service that serves few connections at once
 CLAIM_MAX_S = 10.0  # a client that sends no more recipients for so long holds no worker of the service any longer
 AGE_MAX_S = 3600.0
+CLOSED_AT_ONCE = 64  # ten thousand in one turn would keep the clients waiting
 BUSY_WINDOW_S = 5.0  # as many idle connections are kept as were busy at once within this time
 
 
@@ -41,8 +43,9 @@ class Connections:
         self.addresses: tuple[SocketAddress, ...] = ()
         self.name_error = ""  # why there are none
         self.all: set[Connection] = set()
-        self.free: dict[Connection, None] = {}  # idle, nobody's; the last used is the last
-        self.claimed: dict[Connection, None] = {}  # idle, and its client may come back; the longest idle is the first
+        # Idle, the longest idle first: nobody's, the last of which is lent first; and those whose client may return.
+        self.free: dict[Connection, None] = {}
+        self.claimed: dict[Connection, None] = {}
         self.queue: deque[Exchange] = deque()  # exchanges that wait for a connection
         self.opening = 0  # exchanges that have no connection yet: a name or a backlog is awaited
         self.reuse = True  # False when the service speaks out of turn, or is no longer configured
@@ -203,8 +206,10 @@ class Connections:
         self._busy_most[0] = max(self._busy_most[0], self.busy())
         scarce = self.limit is not None  # others may want the service's few workers, too
         claim_max_s, idle_max_s = (SCARCE_IDLE_MAX_S,) * 2 if scarce else (CLAIM_MAX_S, IDLE_MAX_S)
-        found = [c for c in self.claimed if now - c.idle_since > claim_max_s]
-        found += [c for c in self.free if now - c.idle_since > idle_max_s or now - c.opened_at > AGE_MAX_S]
+        found = list(takewhile(lambda c: now - c.idle_since > claim_max_s, self.claimed))
+        found += takewhile(lambda c: now - c.idle_since > idle_max_s or now - c.opened_at > AGE_MAX_S, self.free)
         too_many = len(self.free) - max(self._busy_most)
-        found += [c for c in list(self.free)[:too_many] if now - c.idle_since > 1.0] if too_many > 0 else []
-        return found
+        if too_many > 0:
+            idle_for_a_second = takewhile(lambda c: now - c.idle_since > 1.0, islice(self.free, too_many))
+            found += (c for c in idle_for_a_second if c not in found)
+        return found[:CLOSED_AT_ONCE]
