@@ -23,19 +23,19 @@ lint: $(VENV)/.tested  ## style, types, and who may import whom
 
 # Those that time what others could slow down run one after the other.
 unit: $(VENV)/.tested  ## all tests, against the installed package
-	$(BIN)/python -m pytest -n 2 tests/core tests/config tests/log tests/net tests/proxy tests/admin tests/docs tests/process $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 tests/core tests/config tests/log tests/net tests/proxy tests/admin tests/daemon tests/docs tests/process $(PYTEST_ARGS)
 	$(BIN)/python -m pytest tests/faults tests/fuzz tests/services tests/e2e $(PYTEST_ARGS)
 
 test-quick: $(VENV)/.tested  ## lint and the tests that need no system packages, in under a minute
 	$(BIN)/ruff check --quiet .
-	$(BIN)/python -m pytest -q -n 2 tests/core tests/config tests/log tests/net tests/proxy tests/admin tests/docs
+	$(BIN)/python -m pytest -q -n 2 tests/core tests/config tests/log tests/net tests/proxy tests/admin tests/daemon tests/docs
 
 reference: $(VENV)/.installed  ## docs/reference, made from the code
 	$(BIN)/python package/reference.py
 
 hurry: $(VENV)/.tested  ## the tests with Python's own checks on, and threads that take turns every microsecond
 	PYTHONDEVMODE=1 PYTHONWARNINGS=error HAPOLICY_TEST_SWITCH_INTERVAL=0.000001 \
-	$(BIN)/python -m pytest tests/core tests/config tests/log tests/net tests/proxy tests/admin tests/process $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/core tests/config tests/log tests/net tests/proxy tests/admin tests/daemon tests/process $(PYTEST_ARGS)
 
 test-pythons: $(SOURCES)  ## the same tests under each other Python that is here: 3.12, 3.13
 	@PYTHONS="$(PYTHONS)" tests/with-pythons $(PYTEST_ARGS)

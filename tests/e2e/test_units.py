@@ -68,7 +68,7 @@ def test_the_services_expose_little(unit: str, tmp_path: Path) -> None:
 
 
 def test_the_template_is_the_service_for_each_name() -> None:
-    """hapolicy@.service differs from hapolicy.core.service in the names that tell instances apart, in nothing else."""
+    """hapolicy@.service differs from hapolicy.service in the names that tell instances apart, in nothing else."""
     for_one = [
         line.replace(" (%i)", "").replace("/%i.args", "/hapolicy.args").replace("hapolicy-%i", "hapolicy")
         for line in directives("hapolicy@.service")

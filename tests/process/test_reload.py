@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hapolicy.admin.control.client import order
 from tests.process.ctl import REFUSED, hapolicyctl
 from tests.support.client import Load, PolicyClient
 from tests.support.daemon import Daemon
@@ -191,3 +192,24 @@ def test_a_fault_of_ours_changes_nothing(samples: list[Sample], tmp_path: Path) 
         assert "AssertionError: a fault" in daemon.wait_event("daemon.error")["error"]
         with PolicyClient(daemon.address) as client:
             assert client.ask().startswith("DUNNO A")
+
+
+def test_a_hundred_drains_under_load(configured: Configured, samples: list[Sample]) -> None:
+    """Nothing is lost or answered wrongly, and no descriptor or connection is left behind."""
+    a, b, _ = samples
+    control = configured.file.parent / "control.sock"
+    configured.write(f"-s {a.service()} -s {b.service()} --control unix:{control}")
+    with configured.daemon() as daemon:
+        descriptors = Path(f"/proc/{daemon.pid}/fd")
+        before = len(list(descriptors.iterdir()))
+        with Load(daemon.address, 16, pause_s=0.002) as load:
+            load.wait_answered(100)
+            for _ in range(100):
+                assert "draining" == order(str(control), "drain", service="A")["state"]
+                load.wait_answered(5)
+                assert "up" == order(str(control), "ready", service="A")["state"]
+            load.wait_answered(100)
+        load.check()
+        assert min(load.tally.names["A"], load.tally.names["B"]) > 50
+        assert [] == daemon.events_of("request.defaulted") + daemon.events_of("daemon.error")
+        wait_until(lambda: len(list(descriptors.iterdir())) <= before + 32, "as many descriptors as before")

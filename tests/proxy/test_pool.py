@@ -82,7 +82,7 @@ def test_a_full_service_is_passed_over(make_pool: MakePool) -> None:
     """While another one, of its tier or the next, has room."""
     a, b = SampleService("A"), SampleService("B")
     a.set_fault("slow", 1)
-    pool = make_pool(f"A={a.listen}:1,max=1", f"B={b.listen}:2")
+    pool = make_pool(f"A={a.listen}:1,max=1", f"B={b.listen}:2", requests=RequestRules(hedge=HEDGE_OFF))
     answers = [answer.split()[1] for answer in ask_at_once(pool, 8)]
     assert (1, 7) == (answers.count("A"), answers.count("B"))
 
@@ -342,3 +342,18 @@ def test_nothing_is_left_open_after_the_end(make_pool: MakePool) -> None:
     service.set_fault("refuse")
     wait_until(lambda: len(os.listdir("/proc/self/fd")) <= before, "as many descriptors as before")
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("worker")]
+
+
+def test_a_shorter_deadline_judges_nobody_who_asked_before(make_pool: MakePool) -> None:
+    """A client that waits under the former deadline is not overdue: the watchdog must not end the daemon for it."""
+    service = SampleService("A")
+    service.set_fault("slow", 1.2)
+    pool = make_pool(f"A={service.listen}", requests=RequestRules(deadline_s=10))
+    with client_of(pool) as client, client_of(pool) as later:
+        client.send(request(instance="before"))
+        wait_until(lambda: service_of(pool).in_flight == 1, "the request at its service")
+        pool.adopt(replace(pool.settings, requests=RequestRules(deadline_s=0.3)))
+        later.send(request(instance="after"))
+        assert "dunno" == later.action()
+        assert 0 == pool.overdue_s()
+        assert "DUNNO A before" == client.action()

@@ -30,6 +30,8 @@ from hapolicy.proxy.server import PolicyServer
 if TYPE_CHECKING:
     from hapolicy.admin.http.server import WebServer
 
+_READY_S = 5.0  # a service manager that is busy for a moment must hear of it all the same
+
 # What a reload cannot change: the sockets are open, and privileges may be gone.
 _FIXED = {"listeners": "--listen", "control": "--control", "http": "--http", "workers": "--workers"}
 _FIXED |= {"log_sink": "--log", "log_path": "--log"}
@@ -71,7 +73,7 @@ class Daemon:
     def _serve(self, listening: Listening) -> None:
         watchdog = Watchdog(listening.clients, self._pool, self._log)
         self._start(listening)
-        systemd.notify("READY=1", watchdog.status_line())
+        systemd.notify("READY=1", watchdog.status_line(), patience_s=_READY_S)
         self._log.warm()
         if interval_s := systemd.watchdog_s():
             watchdog.start(interval_s)
@@ -120,7 +122,7 @@ class Daemon:
         except Exception as fault:  # noqa: BLE001 - whatever a file may bring about, mail goes on
             failure = SettingsError(f"a fault of hapolicy, logged as daemon.error: {fault!r}")
             self._log.fault()
-        systemd.notify("READY=1")
+        systemd.notify("READY=1", patience_s=_READY_S)
         for done in waiting:
             if failure:
                 done.set_exception(failure)

@@ -5,24 +5,36 @@ A few lines of our own, because no library in reach sends RELOADING=1 with MONOT
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import time
 
+from hapolicy.config.settings import SettingsError
+
 _FIRST_DESCRIPTOR = 3  # SD_LISTEN_FDS_START
+_RETRY_S = 0.05
 
 
-def notify(*lines: str) -> None:
-    """Tell the service manager; nothing happens where there is none."""
+def notify(*lines: str, patience_s: float = 0.0) -> None:
+    """Tell the service manager; nothing happens where there is none.
+
+    A service manager whose socket is full, or the want of a descriptor, must not end the service. What must not be lost
+    (READY) is tried again for `patience_s`.
+    """
     path = os.environ.get("NOTIFY_SOCKET", "")
-    if not path:
-        return
+    give_up_at = time.monotonic() + patience_s
+    while path and not _told(path, "\n".join(lines).encode()) and time.monotonic() < give_up_at:
+        time.sleep(_RETRY_S)
+
+
+def _told(path: str, message: bytes) -> bool:
     address = "\0" + path[1:] if path.startswith("@") else path
-    # A service manager that is away for a moment must not end the service, nor may the want of a descriptor.
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-        sock.settimeout(1)
-        sock.sendto("\n".join(lines).encode(), address)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            sock.sendto(message, socket.MSG_DONTWAIT, address)
+    except OSError:
+        return False
+    return True
 
 
 def reloading() -> None:
@@ -39,13 +51,34 @@ def watchdog_s() -> float | None:
 
 
 def passed_sockets() -> list[tuple[str, socket.socket]]:
-    """The listening sockets that the service manager passed, each with its name (FileDescriptorName=)."""
+    """The listening sockets that the service manager passed, each with its name (FileDescriptorName=).
+
+    Raises `SettingsError` for what cannot be theirs.
+    """
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
         return []
+    count = os.environ.get("LISTEN_FDS", "0")
+    if not count.isascii() or not count.isdigit() or len(count) > 4:
+        raise SettingsError(
+            f"LISTEN_FDS={count!r} in the environment is not a number of sockets; example: LISTEN_FDS=1"
+        )
     names = os.environ.get("LISTEN_FDNAMES", "").split(":")
     passed = []
-    for index in range(int(os.environ.get("LISTEN_FDS", "0"))):
-        sock = socket.socket(fileno=_FIRST_DESCRIPTOR + index)
-        sock.set_inheritable(False)
+    for index in range(int(count)):
+        sock = _listening_socket(_FIRST_DESCRIPTOR + index)
         passed.append((names[index] if index < len(names) else "", sock))
     return passed
+
+
+def _listening_socket(descriptor: int) -> socket.socket:
+    try:
+        sock = socket.socket(fileno=descriptor)
+        is_listening = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError as error:
+        text = f"LISTEN_FDS in the environment promises a socket as descriptor {descriptor}: {error.strerror}"
+        raise SettingsError(text) from None
+    if not is_listening:
+        sock.detach()
+        raise SettingsError(f"descriptor {descriptor}, passed with LISTEN_FDS, is a socket that does not listen")
+    sock.set_inheritable(False)
+    return sock

@@ -33,6 +33,8 @@ _HEADERS = {
 # Of what is no page: no browser shall take it for one.
 _NO_PAGE = "default-src 'none'; frame-ancestors 'none'; sandbox"
 
+REQUESTS_MAX = 100  # of one connection
+
 _METHODS = ("GET", "HEAD")
 
 
@@ -104,8 +106,18 @@ class Connection(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
-    def __init__(self, request: socket.socket, client_address: Any, server: BaseServer, respond: Respond) -> None:
+    def __init__(
+        self,
+        request: socket.socket,
+        client_address: Any,
+        server: BaseServer,
+        respond: Respond,
+        pace: Callable[[], None],
+    ) -> None:
+        """`pace` is called before each answer, and waits until it may be given."""
         self._respond = respond
+        self._pace = pace
+        self._requests_left = REQUESTS_MAX
         super().__init__(request, client_address, server)
 
     def setup(self) -> None:
@@ -171,6 +183,9 @@ class Connection(BaseHTTPRequestHandler):
         self._send(plain(status, f"{status.value} {status.phrase}", allow))
 
     def _send(self, response: Response) -> None:
+        self._pace()
+        self._requests_left -= 1
+        self.close_connection |= not self._requests_left
         self.send_response_only(response.status)
         self.send_header("Date", self.date_time_string())
         self.send_header("Content-Type", response.content_type)

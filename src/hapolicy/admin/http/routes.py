@@ -31,6 +31,8 @@ class Site:
         self._snapshot = snapshot
         self._render_metrics = render_metrics
         self._page = _page()
+        self._status_of: Status | None = None  # what the next one was made from
+        self._status_response = plain(HTTPStatus.OK, "")
         self._paths: dict[str, Callable[[Query], Response]] = {
             "/": self._status_page,
             "/status.json": self._status,
@@ -51,8 +53,12 @@ class Site:
         """For the page: the status, whose host this is, and what our clock shows."""
         if not self._is_us(query.host):
             return _MISDIRECTED
-        status = self._snapshot().as_dict() | {"host": socket.gethostname(), "now": time.time()}
-        return Response(json.dumps(status, separators=(",", ":")).encode(), "application/json")
+        snapshot = self._snapshot()
+        if snapshot is not self._status_of:
+            status = snapshot.as_dict() | {"host": socket.gethostname(), "now": time.time()}
+            body = json.dumps(status, separators=(",", ":")).encode()
+            self._status_of, self._status_response = snapshot, Response(body, "application/json")
+        return self._status_response
 
     def _metrics(self, query: Query) -> Response:
         return Response(*self._render_metrics(query.accept))

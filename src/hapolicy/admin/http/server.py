@@ -13,7 +13,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from hapolicy.admin.http.connection import Connection
+from hapolicy.admin.http.bounds import Heard, Pace
+from hapolicy.admin.http.connection import Connection, Query, Response
 from hapolicy.admin.http.routes import Site
 from hapolicy.admin.http.snapshot import Recent
 from hapolicy.admin.status import Status
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 # Each costs a thread. A Prometheus or two, a load balancer, and as many forgotten browser tabs.
 MAX_CONNECTIONS = 32
+
+# All connections together: a few percent of a processor, so that no stranger slows down the mail.
+REQUESTS_A_SECOND = 100.0
+_GIVE_WAY_S = 1.0
 
 
 def load_exposition() -> type[Exposition]:
@@ -50,13 +55,17 @@ class WebServer(AcceptServer):
         super().__init__(listening, log, allow)
         snapshot = Recent(snapshot)
         self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._heard = Heard()
+        self._pace = Pace(REQUESTS_A_SECOND)
         self._site = Site(snapshot, load_exposition()(snapshot).render)
 
     def serve(self, sock: socket.socket, peer: str) -> None:
-        """Serve one connection on a thread of its own; above the limit it is closed, so that all threads stay few."""
+        """Serve a connection on a thread of its own. Above the limit the one silent for longest gives way."""
         if not self._places.acquire(blocking=False):
-            sock.close()
-            return
+            self._heard.end_the_idlest()
+            if not self._places.acquire(timeout=_GIVE_WAY_S):
+                sock.close()
+                return
         try:
             # Not threading.Thread: its start() waits until the new thread runs, for ever if that dies before.
             _thread.start_new_thread(self._serve, (sock, peer))
@@ -65,12 +74,18 @@ class WebServer(AcceptServer):
             self._places.release()
 
     def _serve(self, request: socket.socket, peer: str) -> None:
+        def respond(query: Query) -> Response:
+            self._heard.from_(request)
+            return self._site.respond(query)
+
+        self._heard.from_(request)
         try:
-            Connection(request, peer, self, self._site.respond)
+            Connection(request, peer, self, respond, self._pace.wait)
         except OSError:
             pass  # gone in the middle, or too slow
         except Exception:  # noqa: BLE001 - must neither go unheard nor take more than this connection along
             self.log.fault()
         finally:
+            self._heard.forget(request)
             request.close()
             self._places.release()
