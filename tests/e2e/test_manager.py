@@ -52,8 +52,9 @@ def machine(deb: Path) -> Iterator[Booted]:
 
 
 def has_replaced(machine: Booted, former: str) -> bool:
-    """Whether another process than the former is hapolicy now, and ready."""
-    return "active" == machine.show("hapolicy", "ActiveState") and machine.show("hapolicy", "MainPID") != former
+    """Whether another process than the former is hapolicy now, and ready: both properties of one moment."""
+    state = machine.run("systemctl", "show", "hapolicy", "--property=ActiveState,MainPID")
+    return "ActiveState=active" in state.split() and f"MainPID={former}" not in state.split()
 
 
 def test_it_serves_with_all_the_hardening(machine: Booted) -> None:
