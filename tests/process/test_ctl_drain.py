@@ -90,11 +90,11 @@ def test_what_is_in_flight_ends_well(tmp_path: Path) -> None:
     with (
         Sample("A", "--fault", "slow") as a,
         Sample("B") as b,
-        Controlled(tmp_path, "-s", a.service(), "-s", b.service(":20")) as daemon,
+        Controlled(tmp_path, "-s", a.service(), "-s", b.service(":20"), "--hedge", "off") as daemon,
         PolicyClient(daemon.address) as early,
         PolicyClient(daemon.address) as late,
     ):
-        a.fault("slow", 1.0)
+        a.fault("slow", 0.7)
         early.send(b"request=smtpd_access_policy\ninstance=early\n\n")
         wait_until(lambda: a.stats()["requests"], "the request's arrival at the service")
         _, result = order(daemon, "drain", "A")
@@ -110,7 +110,7 @@ def test_a_mail_under_way_moves_on(tmp_path: Path) -> None:
     with (
         Sample("A") as a,
         Sample("B") as b,
-        Controlled(tmp_path, "-s", a.service(), "-s", b.service(":20")) as daemon,
+        Controlled(tmp_path, "-s", a.service(), "-s", b.service(":20"), "--hedge", "off") as daemon,
         PolicyClient(daemon.address) as client,
     ):
         assert "DUNNO A mail" == client.ask(instance="mail")
