@@ -18,11 +18,12 @@ from examples.policy_service import SampleService
 from hapolicy.core.address import TcpAddress
 from hapolicy.core.rules import HEDGE_OFF, RequestRules
 from hapolicy.core.service import parse_service
-from hapolicy.net import resolver
+from hapolicy.net import connect, resolver
+from hapolicy.net.connect import SocketAddress
 from hapolicy.net.resolver import Resolution
 from hapolicy.proxy import carrier
 from hapolicy.proxy.pool import Pool
-from tests.proxy.scripted import Scripted
+from tests.proxy.scripted import Peer, Scripted
 from tests.support.capture import Capture
 from tests.support.client import PolicyClient, request
 from tests.support.fixtures import MakePool
@@ -357,3 +358,45 @@ def test_a_shorter_deadline_judges_nobody_who_asked_before(make_pool: MakePool) 
         assert "dunno" == later.action()
         assert 0 == pool.overdue_s()
         assert "DUNNO A before" == client.action()
+
+
+def test_a_client_that_reads_late_gets_every_answer_in_order(make_pool: MakePool) -> None:
+    """It sends thousands of requests before it reads: it is not served while its answers do not fit, and loses none."""
+    service = SampleService("A")
+    pool = make_pool(f"A={service.listen}")
+    count = 3000
+    ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    pool.hand_over(ours, "late reader")
+    with theirs, ThreadPoolExecutor(1) as writer:
+        sent = writer.submit(lambda: [theirs.sendall(request(instance=f"n{number}")) for number in range(count)])
+        time.sleep(0.5)
+        answers = theirs.makefile("rb")
+        for number in range(count):
+            assert f"action=DUNNO A n{number}\n".encode() == answers.readline()
+            assert b"\n" == answers.readline()
+        sent.result()
+
+
+def test_an_answer_before_the_whole_request_ends_the_connection(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is unsent of one request must not run into the next one."""
+
+    def begin_connect(address: SocketAddress) -> tuple[socket.socket, bool]:
+        sock, connected = connect.begin_connect(address)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        return sock, connected
+
+    def hasty(peer: Peer) -> None:
+        peer.sock.recv(10)
+        peer.answer("DUNNO hasty")
+        peer.wait_end()
+
+    monkeypatch.setattr(carrier, "begin_connect", begin_connect)
+    with Scripted(hasty) as service:
+        pool = make_pool(f"A={service.address}")
+        with client_of(pool) as client:
+            for _ in range(3):
+                assert "DUNNO hasty" == client.ask(instance="mail", helo_name="x" * 60_000)
+        assert 3 == service.connections

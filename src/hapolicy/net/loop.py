@@ -78,17 +78,17 @@ class Loop:
         self._poller.modify(peer.fd, flags)
 
     def flush(self, peer: Peer) -> None:
-        """Send what the socket did not take before."""
-        if peer.unsent:
-            data, peer.unsent = peer.unsent, b""
-            self.out.append((peer, data))
+        """Send what the socket did not take before, or some more of it."""
+        data, peer.unsent = peer.unsent, b""
+        send_all([(peer, data)])
 
-    def send_out(self) -> None:
-        """Send all that was queued in this turn."""
+    def send_out(self) -> list[Peer]:
+        """Send all that was queued in this turn; returns the peers that have not taken all: send them no more yet."""
         out, self.out = self.out, []
-        for peer in send_all(out):
-            if peer.unsent:
-                self.modify(peer, READ_WRITE)
+        short = [peer for peer in send_all(out) if peer.unsent]
+        for peer in short:
+            self.modify(peer, READ_WRITE)
+        return short
 
     def close(self, peer: Peer) -> None:
         """Close `peer` at the end of the turn: not before the sends, and its number is not given out anew before."""

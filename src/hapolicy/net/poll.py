@@ -85,6 +85,10 @@ def send_all(queue: Iterable[tuple[Peer, bytes]]) -> list[Peer]:
     """Send each its bytes; returns the peers that have `unsent` ones left, or are gone (nothing unsent)."""
     short = []
     for peer, data in queue:
+        if peer.unsent:
+            peer.unsent += data
+            short.append(peer)
+            continue
         try:
             sent = peer.send(data)
         except BlockingIOError:

@@ -144,7 +144,7 @@ class Housekeeping:
         if now >= self._idle_clients_at:
             self._idle_clients_at = now + _IDLE_CLIENTS_S
             for session in list(worker.sessions.values()):
-                if not session.waits and now - session.idle_since > IDLE_MAX_S:
+                if session.failover is None and now - session.idle_since > IDLE_MAX_S:
                     worker.close(session)
         if worker.finishing:
             for session in list(worker.sessions.values()):

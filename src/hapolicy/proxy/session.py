@@ -91,9 +91,9 @@ class Session(Peer):
         assert failover.answer is not None
         worker.out.append((self, failover.answer))
         if self.waits:
-            worker.ready.append(self)
+            worker.ready[self] = None
         elif self.unread:
-            worker.again.append(self)
+            worker.again[self] = None
 
     def leave_mail(self) -> None:
         """Its next request is of another mail, or it is gone: the connection is free for others."""

@@ -49,8 +49,8 @@ class Worker(Loop):
         self.changes = changes
         self.settings = settings
         self.sessions: dict[int, Session] = {}
-        self.ready: list[Session] = []  # were answered, and have more to be answered or read
-        self.again: list[Peer] = []  # to be read once more, though no event will tell
+        self.ready: dict[Session, None] = {}  # were answered, and have more to be answered or read
+        self.again: dict[Peer, None] = {}  # to be read once more, though no event will tell
         self.partial: Deadlines[Session] = Deadlines()  # whose request has come in part
         self.waiting: Deadlines[Failover] = Deadlines()  # requests that have no answer yet
         self.begun = 0  # requests, ever
@@ -192,7 +192,7 @@ class Worker(Loop):
             connection.proven = True
             connection.connections.crowding.proved(connection, self.now - exchange.began)
         exchange.answered(answer, self.now)
-        if connection.ending or connection.retired or not connection.connections.reuse:
+        if connection.ending or connection.unsent or connection.retired or not connection.connections.reuse:
             self.close(connection)
         else:
             self._returned.append(connection)
@@ -218,7 +218,7 @@ class Worker(Loop):
     def _turn(self) -> None:
         happened = self.wait(self._timeout_s())
         if self.again:
-            happened += self._read_again()
+            happened += self._read_again({event[0] for event in happened})
         if self._returned:
             self._lend_again()
         requests = []
@@ -241,7 +241,8 @@ class Worker(Loop):
             self.housekeeping.tick(self.now)
             self._next_tick = self.now + (TICK_S if self.housekeeping.is_busy() else IDLE_TICK_S)
         if self.out:
-            self.send_out()
+            for peer in self.send_out():
+                peer.waits = peer.waits or isinstance(peer, Session)  # not served while it does not read
         if self.finishing:
             self._close_finished()
         self.close_doomed()
@@ -253,8 +254,10 @@ class Worker(Loop):
     def _on_client(self, session: Session, flags: int, data: bytes | None) -> None:
         if session.gone:
             return
-        if flags & WRITABLE and session.unsent:
+        if session.unsent and flags & WRITABLE:
             self.flush(session)
+            if not session.unsent:
+                self.ready[session] = None
         if data is None:
             return
         if session.reader is None and is_one_request(data):
@@ -262,18 +265,19 @@ class Worker(Loop):
         else:
             session.on_event(data)
         if session.unread and not (session.waits or session.gone):
-            self.again.append(session)
+            self.again[session] = None
 
     def _go_on_with_ready(self) -> None:
         """Clients that were answered and have more: one request each, so that none starves the others."""
-        ready, self.ready = self.ready, []
+        ready, self.ready = self.ready, {}
         for session in ready:
-            if session.gone:
+            if session.gone or session.unsent or session.failover is not None:
                 continue
             session.waits = False
-            session.next_request()
+            if session.reader is not None:
+                session.next_request()
             if session.unread and not (session.waits or session.gone):
-                self.again.append(session)
+                self.again[session] = None
 
     def tick_soon(self) -> None:
         """Something has begun that ends by the clock."""
@@ -286,13 +290,14 @@ class Worker(Loop):
             return 0.0
         return max(0.0, self._next_tick - self.now)
 
-    def _read_again(self) -> list[tuple[Peer, int, bytes | None]]:
-        again, self.again = self.again, []
+    def _read_again(self, read: set[Peer]) -> list[tuple[Peer, int, bytes | None]]:
+        """Once a turn is enough: what else `read` peers have is asked for when what came has been looked at."""
+        again, self.again = [peer for peer in self.again if peer not in read], {}
         return [(peer, 0, receive(peer)) for peer in again if peer.fd in self.peers and not peer.waits]
 
     def read_again(self, peer: Peer) -> None:
         """Read `peer` once more in the next turn: an edge that told of two things was one event."""
-        self.again.append(peer)
+        self.again[peer] = None
 
 
 def _nothing() -> None:
