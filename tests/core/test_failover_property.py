@@ -133,7 +133,8 @@ def test_any_interleaving(probe: Probe, steps: list[tuple[object, ...]]) -> None
     for upstream in world.upstreams:
         world.step("ready", upstream.name)
         world.step("wait", 61.0)
-        leave = upstream.ask(world.ask().failover, world.now)
+        world.ask()
+        leave = upstream.admit(world.now)
         while world.sent:
             world.do_answer(0)
         if probe is Probe.OFF or leave is not None:

@@ -57,13 +57,17 @@ Script = Callable[[Peer], None]
 class Scripted:
     """Runs `script` for each connection, on a thread of its own; it is closed when the script returns."""
 
-    def __init__(self, script: Script, where: str | tuple[str, int] = ("127.0.0.1", 0)) -> None:
+    def __init__(
+        self, script: Script, where: str | tuple[str, int] = ("127.0.0.1", 0), receive_buffer: int | None = None
+    ) -> None:
         self.requests: list[bytes] = []
         self.connections = 0
         self.ending = threading.Event()
         self._script = script
         self._listener = socket.socket(socket.AF_UNIX if isinstance(where, str) else socket.AF_INET)
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if receive_buffer:
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)  # inherited
         self._listener.bind(where)
         self._listener.listen(128)
         name = self._listener.getsockname()

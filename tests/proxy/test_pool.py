@@ -394,7 +394,7 @@ def test_an_answer_before_the_whole_request_ends_the_connection(
         peer.wait_end()
 
     monkeypatch.setattr(carrier, "begin_connect", begin_connect)
-    with Scripted(hasty) as service:
+    with Scripted(hasty, receive_buffer=4096) as service:
         pool = make_pool(f"A={service.address}")
         with client_of(pool) as client:
             for _ in range(3):

@@ -19,6 +19,7 @@ import enum
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import pybreaker
 
@@ -43,6 +44,14 @@ class Permit:
 
     generation: int
     trial: bool = False
+
+
+class Sent(Protocol):
+    """What a service was asked under a permit, as far as it takes part in judging the service."""
+
+    permit: Permit
+    began: float  # -inf until it is on its way
+    hedged: bool  # another service was asked, too
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterable
+from typing import Protocol
 
-from hapolicy.core.breaker import Permit
+from hapolicy.core.breaker import Permit, Sent
 from hapolicy.core.failures import ServiceFailure
-
-if TYPE_CHECKING:
-    from hapolicy.core.upstream import Upstream
+from hapolicy.core.upstream import Upstream
 
 
 class Asker(Protocol):
@@ -107,6 +106,11 @@ class OwnExchange(Exchange):
         asker = self.end()
         self.upstream.own.pop(self, None)
         return asker.failed(self, failure, now)
+
+
+def exchanges(sent: Iterable[Sent]) -> list[Exchange]:
+    """What a service was asked, with all that an exchange knows."""
+    return [each for each in sent if isinstance(each, Exchange)]
 
 
 class _Nobody:

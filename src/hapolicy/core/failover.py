@@ -76,9 +76,8 @@ class Failover:
         """The first exchange. `favourite` has answered this mail's requests so far."""
         if favourite is None or favourite.silent or not favourite.available:
             favourite = self._plan.first(self.request)
-        exchange = None if favourite is None else favourite.ask(self, now)
-        if exchange is not None:
-            self._pending = exchange
+        if favourite is not None and (permit := favourite.admit(now)) is not None:
+            exchange = self._pending = Exchange(self, favourite, permit)
             self._tried = (exchange,)
             return exchange
         return self._next(now) or self._gave_up(now)
@@ -134,6 +133,10 @@ class Failover:
 
     # Decisions
 
+    def _ask(self, upstream: Upstream, now: float, *, fresh: bool = False) -> Exchange | None:
+        permit = upstream.admit(now)
+        return None if permit is None else Exchange(self, upstream, permit, fresh=fresh)
+
     def _go_on_with(self, exchange: Exchange) -> Exchange:
         self._pending = exchange
         self._tried = (*self._tried, exchange)
@@ -154,13 +157,13 @@ class Failover:
             return None
         tried = [exchange.upstream for exchange in self._tried]
         while (upstream := self._plan.other(tried, self.request)) is not None:
-            exchange = upstream.ask(self, now)
+            exchange = self._ask(upstream, now)
             if exchange is not None:
                 return self._go_on_with(exchange)
             tried.append(upstream)
         for upstream in self._plan.upstreams:
-            if upstream not in tried and (exchange := upstream.ask_as_last_resort(self)) is not None:
-                return self._go_on_with(exchange)
+            if upstream not in tried and (permit := upstream.admit_last_resort()) is not None:
+                return self._go_on_with(Exchange(self, upstream, permit, fresh=True))
         return None
 
     def _again(self, exchange: Exchange, kind: FailureKind, now: float) -> Exchange | None:
@@ -172,17 +175,17 @@ class Failover:
         worth_it = kind in BREAKS or (kind is FailureKind.ANSWER_TIMEOUT and exchange.kept)
         if not worth_it or exchange.fresh or len(self._tried) > len(self._plan.upstreams) or now >= self.deadline:
             return None
-        again = exchange.upstream.ask(self, now, fresh=True)
+        again = self._ask(exchange.upstream, now, fresh=True)
         return None if again is None else self._go_on_with(again)
 
     def _second(self, exchange: Exchange, now: float) -> Exchange | None:
         tried = [each.upstream for each in self._tried]
         while (upstream := self._plan.other(tried, self.request)) is not None:
             tried.append(upstream)
-            if upstream.hedge.enabled and not upstream.silent and (second := upstream.ask(self, now)) is not None:
+            if upstream.hedge.enabled and not upstream.silent and (second := self._ask(upstream, now)) is not None:
                 return second
         if exchange.kept and exchange.upstream.hedge.enabled:
-            return exchange.upstream.ask(self, now, fresh=True)
+            return self._ask(exchange.upstream, now, fresh=True)
         return None
 
     def _poisoned(self, now: float) -> None:

@@ -11,14 +11,13 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction
+from typing import Protocol
 
-from hapolicy.core.breaker import Breaker, Permit, State, StateChange
+from hapolicy.core.breaker import Breaker, Permit, Sent, State, StateChange
 from hapolicy.core.deadlines import Deadlines
-from hapolicy.core.exchange import Asker, Exchange
 from hapolicy.core.failrate import FailRate
 from hapolicy.core.failures import DEPENDS_ON_MAIL, NOBODYS, FailureKind, ServiceFailure
 from hapolicy.core.latencies import Latencies
-from hapolicy.core.observer import Observer
 from hapolicy.core.rules import HealthRules, Hedge, Probe
 from hapolicy.core.service import Service
 from hapolicy.core.silence import SILENT_UNKNOWN_S
@@ -28,6 +27,19 @@ from hapolicy.core.slowstart import grown_share
 VERIFYING_PROBES = 3
 
 PROBE_PAUSE_S = 1.0  # after a probe that came to nothing for a reason of our own
+
+
+class Observer(Protocol):
+    """Who is told what happens to a service. All of its methods return at once."""
+
+    def service_changed(self, upstream: Upstream, change: StateChange) -> None:
+        """It went down or came up, or a probe failed."""
+
+    def silence_changed(self, upstream: Upstream) -> None:
+        """It fell silent or is heard again."""
+
+    def availability_changed(self, upstream: Upstream) -> None:
+        """Without probes: it may be tried with a live request, or that one has been found."""
 
 
 class Upstream:
@@ -44,24 +56,21 @@ class Upstream:
         self.full = False  # max=N connections are all busy
         self.silent = False
         self.silent_after_s = SILENT_UNKNOWN_S  # learnt anew once a second
-        self.in_flight: Deadlines[Exchange] = Deadlines()
-        self.own: Deadlines[Exchange] = Deadlines()  # probes and operators' queries under way
+        self.in_flight: Deadlines[Sent] = Deadlines()
+        self.own: Deadlines[Sent] = Deadlines()  # probes and operators' queries under way
         self.heard_at = -math.inf  # its latest valid answer
         self.owes_since = math.inf  # the first request since then
         self._doubted = False  # whether an answer changes anything but counters
         self._trial_due = False  # one live request may try it: there are no probes
-        self._suspected = False
+        self._suspected = self.probing = False
         self._verifying = 0  # probes that it still has to answer
-        self.probing = False
-        self._checked_at = self._no_probe_before = -math.inf
+        self._checked_at = self._no_probe_before = self.up_since = -math.inf
         self._fail_rate = FailRate(health.fail_rate)
-        self.up_since = -math.inf
         self._grown = Fraction(1)  # the part of its weight that it has after it came up
         # queries = answers + failed + in_flight
         self.queries = self.answers = self.failed = self.suspects = 0
         self.failures: Counter[FailureKind] = Counter()
-        self.hedges_sent = self.hedges_won = self.hedges_lost = 0
-        self.probes_answered = self.probes_failed = 0
+        self.hedges_sent = self.hedges_won = self.hedges_lost = self.probes_answered = self.probes_failed = 0
         self.latencies = Latencies()
         self.last_error = ""
         self.last_error_at: float | None = None
@@ -95,8 +104,8 @@ class Upstream:
     def grow(self, now: float) -> bool:
         """Take more of its share while it starts slowly (``slow-start=SECONDS``); returns whether that has changed."""
         grown = grown_share(now - self.up_since, self.service.slow_start_s)
-        changed, self._grown = grown != self._grown, grown
-        return changed
+        before, self._grown = self._grown, grown
+        return before != grown
 
     def redefine(self, service: Service, health: HealthRules, hedge: Hedge) -> None:
         """Go by another definition from now on; health, connections and counters stay."""
@@ -112,25 +121,20 @@ class Upstream:
         self.hedge = self.service.hedge or hedge
         self._probe_every_s = health.probe_every_s
 
-    def ask(self, asker: Asker, now: float, *, fresh: bool = False) -> Exchange | None:
-        """An exchange to be carried out, None when the service is not to be asked."""
+    def admit(self, now: float) -> Permit | None:
+        """Leave to ask it; None when it is not to be asked."""
         permit = self.breaker.permit
-        if permit is None:
-            if self.draining or not self._trial_due:
-                return None
+        if permit is None and self._trial_due and not self.draining:
             permit = self.breaker.admit_trial(now)
             self._trial_due = False
             self._observer.availability_changed(self)
-        if permit is None or self.draining:
-            return None
-        return Exchange(asker, self, permit, fresh=fresh)
+        return None if self.draining else permit
 
-    def ask_as_last_resort(self, asker: Asker) -> Exchange | None:
-        """As `ask`, though it is down, when that is known to cost no wait."""
-        permit = None if self.draining else self.breaker.admit_last_resort()
-        return None if permit is None else Exchange(asker, self, permit, fresh=True)
+    def admit_last_resort(self) -> Permit | None:
+        """As `admit`, though it is down, when that is known to cost no wait."""
+        return None if self.draining else self.breaker.admit_last_resort()
 
-    def answered(self, exchange: Exchange, now: float) -> None:
+    def answered(self, exchange: Sent, now: float) -> None:
         """It gave a valid answer, perhaps late."""
         self.in_flight.pop(exchange, None)
         self.answers += 1
@@ -153,7 +157,7 @@ class Upstream:
             self._changed(self.breaker.succeeded(permit, now), now)
         self._doubted = not self.breaker.clean or self._fail_rate.failures > 0
 
-    def broke(self, exchange: Exchange, failure: ServiceFailure, now: float) -> None:
+    def broke(self, exchange: Sent, failure: ServiceFailure, now: float) -> None:
         """`exchange` failed. Counted, and perhaps a reason to probe; `blame` may follow."""
         self._doubted = True
         self.in_flight.pop(exchange, None)
@@ -163,7 +167,7 @@ class Upstream:
             return
         self.failed += 1
         self.failures[kind] += 1
-        self._note_error(failure, now)
+        self.last_error, self.last_error_at = str(failure), now
         if kind in NOBODYS:
             self.breaker.give_back(exchange.permit, now)
         elif kind not in DEPENDS_ON_MAIL or exchange.permit.trial:
@@ -172,7 +176,7 @@ class Upstream:
         elif exchange.began >= self.heard_at:
             self._suspected = True
 
-    def blame(self, exchange: Exchange, kind: FailureKind, client: str, now: float) -> None:
+    def blame(self, exchange: Sent, kind: FailureKind, client: str, now: float) -> None:
         """A failure that depends on the mail is held against the service after all: the mail was no poison.
 
         `client` is the sending host: one alone cannot drive the rate of failures.
@@ -203,7 +207,7 @@ class Upstream:
             self._observer.silence_changed(self)
 
     def silent_for_s(self, now: float) -> float:
-        """How long it has owed answers, to what it was asked since its latest one: what is older may just be hard."""
+        """How long it has owed answers to what it was asked since its latest one: what is older may just be hard."""
         return now - self.owes_since if self.in_flight and self.owes_since < now else 0.0
 
     def probe_due(self, now: float) -> Permit | None:
@@ -248,7 +252,7 @@ class Upstream:
         self.probing = False
         kind = failure.kind
         self.probes_failed += 1
-        self._note_error(failure, now)
+        self.last_error, self.last_error_at = str(failure), now
         if permit.trial:
             self._changed(self.breaker.failed(permit, kind, now), now)
         elif began >= self.heard_at:
@@ -294,6 +298,3 @@ class Upstream:
             self.grow(now)
             self._end_silence()
         self._observer.service_changed(self, change)
-
-    def _note_error(self, failure: ServiceFailure, now: float) -> None:
-        self.last_error, self.last_error_at = str(failure), now

@@ -16,6 +16,25 @@ from hapolicy.net.poll import READ, READ_WRITE, Event, Peer, send_all, turn
 T = TypeVar("T")
 
 
+class LongestTurn:
+    """The longest turn of a loop in the last half minute to minute."""
+
+    def __init__(self) -> None:
+        self.this_half_minute_s = self._last_half_minute_s = 0.0
+        self._ends_at = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """How long one request may have delayed the others."""
+        return max(self.this_half_minute_s, self._last_half_minute_s)
+
+    def tick(self, now: float) -> None:
+        """Called at least once a second."""
+        if now >= self._ends_at:
+            self._ends_at = now + 30
+            self._last_half_minute_s, self.this_half_minute_s = self.this_half_minute_s, 0.0
+
+
 class Loop:
     """Belongs to the thread that calls `wait`, but for `post`, `call` and `register`."""
 
@@ -30,6 +49,7 @@ class Loop:
         self.out: list[tuple[Peer, bytes]] = []  # what is sent at the end of the turn
         self.now = time.monotonic()
         self.woke_at = self.now
+        self.longest_turn = LongestTurn()
 
     # From any thread
 

@@ -8,30 +8,45 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from hapolicy.core import events
 from hapolicy.core.deadlines import Deadlines
+from hapolicy.core.event import Event
 from hapolicy.core.exchange import Exchange
 from hapolicy.core.failures import FailureKind, ServiceFailure
 from hapolicy.core.protocol import AnswerReader, MalformedAnswer, OversizedAnswer
 from hapolicy.net.connect import SocketAddress, begin_connect, kind_of, pending_error
-from hapolicy.net.poll import READ, READ_WRITE
-from hapolicy.proxy.connection import Connection
-from hapolicy.proxy.connections import Connections
-
-if TYPE_CHECKING:
-    from hapolicy.proxy.worker import Worker
+from hapolicy.net.loop import Loop
+from hapolicy.net.poll import READ, READ_WRITE, Peer
+from hapolicy.proxy.connections import Connection, Connections
 
 # A connection that its service had closed while it was idle shows it at once; a close after this is a failure.
 STALE_WITHIN_S = 1.0
 
 
-class Carrier:
-    """The odd paths of exchanges, for one worker."""
+class Outcomes(Protocol):
+    """Who is told what comes of exchanges."""
 
-    def __init__(self, worker: Worker, connect_timeout_s: float) -> None:
-        self._worker = worker
+    def answered(self, connection: Connection, exchange: Exchange, answer: bytes) -> None:
+        """A whole answer came on `connection`."""
+
+    def failed(self, exchange: Exchange, failure: ServiceFailure) -> None:
+        """It came to nothing; whoever asked decides what comes next."""
+
+    def read_again(self, peer: Peer) -> None:
+        """More has come than was read."""
+
+    def tell(self, event: Event) -> None:
+        """Log it."""
+
+
+class Carrier:
+    """The odd paths of exchanges, on one loop."""
+
+    def __init__(self, loop: Loop, outcomes: Outcomes, connect_timeout_s: float) -> None:
+        self._loop = loop
+        self._outcomes = outcomes
         self.connect_timeout_s = connect_timeout_s
         self._connecting: Deadlines[Connection] = Deadlines(ordered=False)
         self._unresolved: deque[tuple[float, Connections, Exchange]] = deque()
@@ -41,7 +56,7 @@ class Carrier:
 
     def open(self, connections: Connections, exchange: Exchange) -> None:
         """Begin a connection that carries `exchange`."""
-        now = self._worker.now
+        now = self._loop.now
         if exchange.began < 0:
             exchange.begin(now)
         if connections.addresses:
@@ -49,7 +64,7 @@ class Carrier:
             connections.addresses = (*rest, first)  # new connections go round
             self._connect(connections, exchange, (first, *rest), now + self.connect_timeout_s)
         elif connections.name_error:
-            self.fail(exchange, ServiceFailure(FailureKind.UNRESOLVABLE, connections.name_error))
+            self._outcomes.failed(exchange, ServiceFailure(FailureKind.UNRESOLVABLE, connections.name_error))
         else:
             connections.opening += 1
             self._unresolved.append((now + self.connect_timeout_s, connections, exchange))
@@ -67,7 +82,7 @@ class Carrier:
         self, connections: Connections, exchange: Exchange, addresses: tuple[SocketAddress, ...], by: float
     ) -> None:
         """Try the first of `addresses`; each has its share of the time until `by`, so one black hole hides no other."""
-        now = self._worker.now
+        now = self._loop.now
         try:
             sock, connected = begin_connect(addresses[0])
         except BlockingIOError:  # the backlog of a unix socket is full
@@ -80,9 +95,8 @@ class Carrier:
         connection = Connection(sock, connections, addresses, now)
         connection.exchange, exchange.carrier = exchange, connection
         connection.waits = not connected  # a receive would take the error that tells how the connecting ended
-        connections.all.add(connection)
-        connections.crowding.opened(connection)
-        self._worker.register(connection, READ if connected else READ_WRITE)
+        connections.opened(connection)
+        self._loop.register(connection, READ if connected else READ_WRITE)
         if connected:
             self._send(connection, exchange)
         else:
@@ -98,14 +112,14 @@ class Carrier:
         error: OSError,
     ) -> None:
         connections.refresh()  # the service may have moved
-        if len(addresses) > 1 and self._worker.now < by:
+        if len(addresses) > 1 and self._loop.now < by:
             self._connect(connections, exchange, addresses[1:], by)
             return
         timed_out = error.errno == errno.ETIMEDOUT
         kind = FailureKind.CONNECT_TIMEOUT if timed_out else kind_of(error)
         if kind is FailureKind.CLOSED:
             kind = FailureKind.REFUSED
-        self.fail(exchange, ServiceFailure(kind, error.strerror or str(error)))
+        self._outcomes.failed(exchange, ServiceFailure(kind, error.strerror or str(error)))
 
     # Events of a connection
 
@@ -115,7 +129,7 @@ class Carrier:
             self._on_connect(connection)
             return
         if connection.unsent:
-            self._worker.flush(connection)
+            self._loop.flush(connection)
         exchange = connection.exchange
         if exchange is None:
             if data is not None:
@@ -131,29 +145,29 @@ class Carrier:
         connection.connect_by = None
         error = pending_error(connection.sock)
         if error is not None:
-            self._worker.close(connection)
+            self._loop.close(connection)
             if exchange is not None and by is not None:
                 connection.exchange = None
                 self._connect_failed(connection.connections, exchange, connection.addresses, by, error)
             return
         connection.waits = connection.unread = False
-        self._worker.modify(connection, READ)  # tells anew of what has come meanwhile
+        self._loop.modify(connection, READ)  # tells anew of what has come meanwhile
         if exchange is not None:
             self._send(connection, exchange)
 
     def _send(self, connection: Connection, exchange: Exchange) -> None:
         """The connection is made."""
         if exchange.raw:
-            self._worker.out.append((connection, exchange.raw))
+            self._loop.out.append((connection, exchange.raw))
         else:  # to connect was all
             connection.exchange = None
-            self._worker.close(connection)
-            exchange.answered(b"", self._worker.now)
+            self._loop.close(connection)
+            exchange.answered(b"", self._loop.now)
 
     def _on_idle_event(self, connection: Connection, *, unasked: bool) -> None:
         if unasked:
             self._speaks_out_of_turn(connection.connections)
-        self._worker.close(connection)
+        self._loop.close(connection)
 
     def _on_answer_bytes(self, connection: Connection, exchange: Exchange, data: bytes) -> None:
         reader = connection.reader = connection.reader or AnswerReader()
@@ -168,16 +182,16 @@ class Carrier:
             if reader.leftover:
                 self._speaks_out_of_turn(connection.connections)
                 connection.retired = True
-            self._worker.answered(connection, exchange, answer)
+            self._outcomes.answered(connection, exchange, answer)
         elif connection.unread:
-            self._worker.read_again(connection)
+            self._outcomes.read_again(connection)
 
     def _on_end(self, connection: Connection, exchange: Exchange) -> None:
-        now = self._worker.now
+        now = self._loop.now
         error = connection.error
         if exchange.kept and connection.reader is None and now - exchange.began < STALE_WITHIN_S:
-            self._worker.close(connection)
-            self._worker.tell(events.SERVICE_CONNECTION_STALE(service=connection.connections.upstream.name))
+            self._loop.close(connection)
+            self._outcomes.tell(events.SERVICE_CONNECTION_STALE(service=connection.connections.upstream.name))
             exchange.kept, exchange.fresh = False, True
             self.open(connection.connections, exchange)
             return
@@ -192,25 +206,16 @@ class Carrier:
             connections.reuse = False
             upstream = connections.upstream
             address = str(upstream.service.address)
-            self._worker.tell(events.SERVICE_OUT_OF_TURN(service=upstream.name, address=address))
+            self._outcomes.tell(events.SERVICE_OUT_OF_TURN(service=upstream.name, address=address))
         for idle in connections.idle():
-            self._worker.close(idle)
+            self._loop.close(idle)
 
     # Failures
 
-    def fail(self, exchange: Exchange, failure: ServiceFailure) -> None:
-        """`exchange` came to nothing; whoever asked decides what comes next."""
-        worker = self._worker
-        worker.ledger.failed(exchange, failure)
-        following = exchange.failed(failure, worker.now)
-        if following is not None:
-            worker.carry_out(following)
-        worker.prober.look_after(exchange.upstream)
-
     def _lose(self, connection: Connection, exchange: Exchange, failure: ServiceFailure) -> None:
         connection.exchange = None
-        self._worker.close(connection)
-        self.fail(exchange, failure)
+        self._loop.close(connection)
+        self._outcomes.failed(exchange, failure)
 
     # Time
 
@@ -220,7 +225,7 @@ class Carrier:
             self._connecting.pop(connection, None)
             exchange, by = connection.exchange, connection.connect_by
             connection.connect_by = connection.exchange = None
-            self._worker.close(connection)
+            self._loop.close(connection)
             if exchange is not None and by is not None:
                 error = OSError(errno.ETIMEDOUT, f"not connected within {self.connect_timeout_s:g} s")
                 self._connect_failed(connection.connections, exchange, connection.addresses, by, error)
@@ -228,7 +233,9 @@ class Carrier:
             _, connections, exchange = self._unresolved.popleft()
             connections.opening -= 1
             if not exchange.over:
-                self.fail(exchange, ServiceFailure(FailureKind.UNRESOLVED, "no answer from the name service yet"))
+                self._outcomes.failed(
+                    exchange, ServiceFailure(FailureKind.UNRESOLVED, "no answer from the name service yet")
+                )
         for _ in range(len(self._backlogged)):
             by, connections, exchange, addresses = self._backlogged.popleft()
             connections.opening -= 1
@@ -253,7 +260,7 @@ class Carrier:
             elif connection.reader is not None:
                 what = "whole answer"
             connection.exchange = None
-            self._worker.close(connection)
+            self._loop.close(connection)
         elif connection is None:
             kind, what = FailureKind.UNRESOLVED, "connection"
-        self.fail(exchange, ServiceFailure(kind, f"no {what} within {timeout_s:g} s"))
+        self._outcomes.failed(exchange, ServiceFailure(kind, f"no {what} within {timeout_s:g} s"))

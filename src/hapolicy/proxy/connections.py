@@ -10,19 +10,17 @@ from __future__ import annotations
 import socket
 import struct
 from collections import deque
+from collections.abc import Callable
 from itertools import islice, takewhile
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from hapolicy.core.exchange import Exchange
+from hapolicy.core.protocol import AnswerReader
 from hapolicy.core.upstream import Upstream
 from hapolicy.net.connect import SocketAddress
-from hapolicy.proxy.connection import Connection
+from hapolicy.net.poll import Peer
+from hapolicy.net.resolver import Watch
 from hapolicy.proxy.crowding import Crowding
-
-if TYPE_CHECKING:
-    from hapolicy.net.resolver import Watch
-    from hapolicy.proxy.session import Session
-    from hapolicy.proxy.worker import Worker
 
 IDLE_MAX_S = 30.0  # mtpolicyd closes an idle connection after 60 s; closing first spares a surprise
 SCARCE_IDLE_MAX_S = 1.0  # of a service that serves few connections at once
@@ -32,24 +30,70 @@ CLOSED_AT_ONCE = 64  # ten thousand in one turn would keep the clients waiting
 BUSY_WINDOW_S = 5.0  # as many idle connections are kept as were busy at once within this time
 
 
+class Claimant(Protocol):
+    """A client whose mail is to stay with a connection."""
+
+    connection: Connection | None
+
+
+class Connection(Peer):
+    """A connection to a service: connecting, busy with one exchange, or idle."""
+
+    __slots__ = (
+        "addresses",
+        "claimed_by",
+        "connect_by",
+        "connections",
+        "exchange",
+        "idle_since",
+        "opened_at",
+        "proven",
+        "reader",
+        "retired",
+    )
+
+    def __init__(
+        self, sock: socket.socket, connections: Connections, addresses: tuple[SocketAddress, ...], now: float
+    ) -> None:
+        super().__init__(sock)
+        self.connections = connections
+        self.addresses = addresses  # where it leads, and what is to be tried when that fails
+        self.opened_at = now
+        self.connect_by: float | None = None  # while it is not connected: by when it must be
+        self.exchange: Exchange | None = None  # what it is busy with
+        self.reader: AnswerReader | None = None  # while an answer has come in part
+        self.proven = False  # the service has answered on it: it does not wait in a backlog
+        self.retired = False  # not to be used again
+        self.claimed_by: Claimant | None = None  # the client whose mail it served last
+        self.idle_since = 0.0
+
+
 class Connections:
     """All connections of one worker to one service."""
 
-    def __init__(self, upstream: Upstream, worker: Worker, limit: int | None) -> None:
-        """`limit` is how many there may be (max=N)."""
+    def __init__(
+        self,
+        upstream: Upstream,
+        limit: int | None,
+        open_for: Callable[[Connections, Exchange], None],
+        close: Callable[[Peer], None],
+    ) -> None:
+        """`limit` is how many there may be (max=N); `open_for` begins one that carries an exchange."""
         self.upstream = upstream
-        self._worker = worker
+        self._open_for = open_for
+        self._close = close
         self.watched: Watch | None = None  # the service's name, looked up on time
         self.addresses: tuple[SocketAddress, ...] = ()
         self.name_error = ""  # why there are none
         self.all: set[Connection] = set()
+        self.unproven: dict[Connection, None] = {}  # asked, and not known to be served; the first is the oldest
         # Idle, the longest idle first: nobody's, the last of which is lent first; and those whose client may return.
         self.free: dict[Connection, None] = {}
         self.claimed: dict[Connection, None] = {}
         self.queue: deque[Exchange] = deque()  # exchanges that wait for a connection
         self.opening = 0  # exchanges that have no connection yet: a name or a backlog is awaited
         self.reuse = True  # False when the service speaks out of turn, or is no longer configured
-        self.crowding = Crowding(self)
+        self.crowding = Crowding(upstream)
         self._limit = limit
         self._busy_most = [0, 0]  # at once, in this window and the one before
         self._window_ends = 0.0
@@ -69,7 +113,7 @@ class Connections:
 
     # Lending
 
-    def lend(self, exchange: Exchange, claimant: Session | None) -> Connection | None:
+    def lend(self, exchange: Exchange, claimant: Claimant | None) -> Connection | None:
         """The connection that carries `exchange`; None when one is being opened for it, or it waits for one.
 
         `claimant` is the client, when this is another request of the mail that the service answered last.
@@ -79,7 +123,7 @@ class Connections:
             self._note_room()
         return connection
 
-    def _choose(self, exchange: Exchange, claimant: Session | None) -> Connection | None:
+    def _choose(self, exchange: Exchange, claimant: Claimant | None) -> Connection | None:
         if not exchange.fresh:
             if claimant is not None and claimant.connection in self.claimed:
                 connection = claimant.connection
@@ -90,7 +134,7 @@ class Connections:
                 return self.free.popitem()[0]
         limit = self.limit
         if limit is None or len(self.all) + self.opening < limit or (exchange.fresh and self._close_an_idle_one()):
-            self._worker.carrier.open(self, exchange)
+            self._open_for(self, exchange)
         elif self.claimed and not exchange.fresh:
             connection = next(iter(self.claimed))
             del self.claimed[connection]
@@ -107,8 +151,8 @@ class Connections:
         """`connection` is idle, and a wait has seen it quiet. Returns the exchange that it is to carry next."""
         if connection.retired:
             return None
-        if self.crowding.unproven and (waiting := self.crowding.waiting_exchange(now)) is not None:
-            return waiting
+        if self.unproven and (passed_over := self._passed_over(now)) is not None:
+            return passed_over
         if self.queue and (queued := self.next_queued(now)) is not None:
             return queued
         connection.idle_since = now
@@ -121,12 +165,49 @@ class Connections:
             self._note_room()
         return None
 
-    def forget(self, connection: Connection) -> None:
+    def release(self, connection: Connection) -> None:
+        """The client that claimed it has no more of that mail: it is free for others."""
+        connection.claimed_by = None
+        if connection in self.claimed:
+            del self.claimed[connection]
+            self.free[connection] = None
+
+    def _passed_over(self, now: float) -> Exchange | None:
+        """The exchange that has waited in the backlog for too long, oldest first; its connection is given up."""
+        for connection in self.unproven:  # but for the first, only those that carry nothing are passed
+            exchange = connection.exchange
+            if exchange is None:
+                continue
+            if not self.crowding.is_passed_over(exchange, now):
+                return None
+            self.crowding.limit(sum(other.proven for other in self.all), now)
+            self._give_up(connection)
+            return exchange
+        return None
+
+    # Coming and going
+
+    def opened(self, connection: Connection) -> None:
+        """One more, which carries an exchange."""
+        self.all.add(connection)
+        self.unproven[connection] = None
+
+    def proved(self, connection: Connection, took_s: float) -> None:
+        """The service has answered on it for the first time, after so long."""
+        connection.proven = True
+        self.unproven.pop(connection, None)
+        self.crowding.proved(took_s)
+
+    def closed(self, connection: Connection) -> None:
         """It is closed."""
+        connection.retired = True
         self.all.discard(connection)
+        self.unproven.pop(connection, None)
         self.free.pop(connection, None)
         self.claimed.pop(connection, None)
         self._note_room()
+
+    # The queue
 
     def may_open(self) -> bool:
         """Whether the exchange that waits first can have a connection opened."""
@@ -152,7 +233,7 @@ class Connections:
     def _close_an_idle_one(self) -> bool:
         for idle in (self.free, self.claimed):
             if idle:
-                self._worker.close(next(iter(idle)))
+                self._close(next(iter(idle)))
                 return True
         return False
 
@@ -161,11 +242,11 @@ class Connections:
         has_room = limit is None or len(self.all) + self.opening < limit or self.free or self.claimed
         self.upstream.full = not has_room
 
-    def give_up(self, connection: Connection) -> None:
+    def _give_up(self, connection: Connection) -> None:
         """It waits in a backlog: reset it, so that the service does not answer a request that is asked elsewhere."""
         connection.exchange = None
         connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._worker.close(connection)
+        self._close(connection)
 
     # Addresses
 
@@ -178,7 +259,7 @@ class Connections:
         """The service is not configured any more: exchanges under way finish, no connection is used again."""
         self.reuse = False
         for connection in self.idle():
-            self._worker.close(connection)
+            self._close(connection)
 
     def keep_only(self, addresses: tuple[SocketAddress, ...]) -> None:
         """Connections to other addresses end: at once where they are idle, after their exchange where not."""
@@ -186,7 +267,7 @@ class Connections:
             if connection.addresses[0] not in addresses:
                 connection.retired = True
                 if connection.exchange is None:
-                    self._worker.close(connection)
+                    self._close(connection)
 
     # Idle connections
 

@@ -7,14 +7,9 @@ minute the service is offered no more connections than it has proven to serve.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from hapolicy.core.exchange import Exchange
 from hapolicy.core.latencies import quantile
-
-if TYPE_CHECKING:
-    from hapolicy.core.exchange import Exchange
-    from hapolicy.proxy.connection import Connection
-    from hapolicy.proxy.connections import Connections
+from hapolicy.core.upstream import Upstream
 
 TAKE_OVER_AFTER_S = 0.1
 TAKE_OVER_UNKNOWN_S = 1.0
@@ -25,42 +20,27 @@ CAPPED_S = 60.0
 class Crowding:
     """Notices that a service serves fewer connections than it is offered."""
 
-    def __init__(self, connections: Connections) -> None:
-        self._connections = connections
-        self.unproven: dict[Connection, None] = {}  # asked, and not known to be served; the first is the oldest
+    def __init__(self, upstream: Upstream) -> None:
+        self._upstream = upstream
         self.cap: int | None = None
         self._capped_until = 0.0
         # How long the first answer on a connection takes: a service that starts a process for each needs its time.
         self._first_answer_s = TAKE_OVER_UNKNOWN_S / TAKE_OVER_TIMES
         self.noticed = False  # a cap that was not told yet
 
-    def opened(self, connection: Connection) -> None:
-        """A new connection carries an exchange."""
-        self.unproven[connection] = None
-
-    def proved(self, connection: Connection, took_s: float) -> None:
-        """The service has answered on it for the first time."""
+    def proved(self, took_s: float) -> None:
+        """The service has answered on a connection for the first time."""
         self._first_answer_s = max(took_s, 0.9 * self._first_answer_s)
-        self.unproven.pop(connection, None)
 
-    def closed(self, connection: Connection) -> None:
-        """It is closed."""
-        self.unproven.pop(connection, None)
+    def is_passed_over(self, exchange: Exchange, now: float) -> bool:
+        """Whether an exchange on a connection of its own has waited too long, while the service answered others."""
+        return self._upstream.heard_at > exchange.began and now - exchange.began >= self._take_over_after_s(now)
 
-    def waiting_exchange(self, now: float) -> Exchange | None:
-        """The exchange that has waited in the backlog for too long, oldest first; its connection is given up."""
-        upstream = self._connections.upstream
-        for connection in self.unproven:  # but for the first, only those that carry nothing are passed
-            exchange = connection.exchange
-            if exchange is None:
-                continue
-            waited_s = now - exchange.began
-            if waited_s < self._take_over_after_s(now) or upstream.heard_at <= exchange.began:
-                return None
-            self._limit(now)
-            self._connections.give_up(connection)
-            return exchange
-        return None
+    def limit(self, proven: int, now: float) -> None:
+        """Offer no more connections than the service has answered on."""
+        self.noticed = self.cap is None
+        self.cap = max(1, proven)
+        self._capped_until = now + CAPPED_S
 
     def tick(self, now: float) -> None:
         """The cap ends after its time."""
@@ -68,11 +48,5 @@ class Crowding:
             self.cap = None
 
     def _take_over_after_s(self, now: float) -> float:
-        median_s = quantile(self._connections.upstream.latencies.minute(now), 0.5) or 0.0
+        median_s = quantile(self._upstream.latencies.minute(now), 0.5) or 0.0
         return max(TAKE_OVER_AFTER_S, TAKE_OVER_TIMES * median_s, TAKE_OVER_TIMES * self._first_answer_s)
-
-    def _limit(self, now: float) -> None:
-        proven = sum(connection.proven for connection in self._connections.all)
-        self.noticed = self.cap is None
-        self.cap = max(1, proven)
-        self._capped_until = now + CAPPED_S

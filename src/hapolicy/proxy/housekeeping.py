@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
 
 from hapolicy.core import events
-from hapolicy.core.exchange import Exchange
+from hapolicy.core.exchange import Exchange, exchanges
 from hapolicy.core.failover import Failover
 from hapolicy.core.silence import silent_after_s
 from hapolicy.core.upstream import Upstream
+from hapolicy.proxy.connections import Connections
+from hapolicy.proxy.prober import Prober
+from hapolicy.proxy.services import Services
 from hapolicy.proxy.session import IDLE_MAX_S
+from hapolicy.proxy.worker import TICK_S
 
-if TYPE_CHECKING:
-    from hapolicy.proxy.connections import Connections
-    from hapolicy.proxy.worker import Worker
+IDLE_TICK_S = 0.5
 
 # Hedges with a fixed time are bounded: a pool that is slow must not get twice the load.
 HEDGE_SHARE = 0.1
@@ -25,43 +26,19 @@ _SLOWLY_S = 1.0
 _IDLE_CLIENTS_S = 10.0
 
 
-class LongestTurn:
-    """The longest turn of a loop in the last half minute to minute."""
-
-    def __init__(self) -> None:
-        self.this_half_minute_s = self._last_half_minute_s = 0.0
-        self._ends_at = 0.0
-
-    @property
-    def seconds(self) -> float:
-        """How long one request may have delayed the others."""
-        return max(self.this_half_minute_s, self._last_half_minute_s)
-
-    def tick(self, now: float) -> None:
-        """Called at least once a second."""
-        if now >= self._ends_at:
-            self._ends_at = now + 30
-            self._last_half_minute_s, self.this_half_minute_s = self.this_half_minute_s, 0.0
-
-
 class Housekeeping:
     """Ticks for one worker, some forty times a second while there is something to wait for."""
 
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
+    def __init__(self, services: Services) -> None:
+        self._worker = services.worker
+        self._services = services
+        self._prober = Prober(services.worker)
         self._hedged: deque[int] = deque(maxlen=int(HEDGE_SHARE * HEDGE_WINDOW))  # the numbers of requests
         self._slowly_at = 0.0
         self._idle_clients_at = 0.0
 
-    def is_busy(self) -> bool:
-        """Whether something may be due soon."""
-        worker = self._worker
-        return bool(worker.waiting or worker.partial or worker.finishing) or any(
-            upstream.in_flight or upstream.own for upstream in worker.connections
-        )
-
-    def tick(self, now: float) -> None:
-        """Do what is due."""
+    def tick(self, now: float) -> float:
+        """Do what is due; returns in how many seconds to look again."""
         worker = self._worker
         for failover in worker.waiting.expired(now):
             failover.expired(now)
@@ -73,10 +50,18 @@ class Housekeeping:
         if now >= self._slowly_at:
             self._slowly_at = now + _SLOWLY_S
             self._tick_slowly(now)
+        return TICK_S if self._is_busy() else IDLE_TICK_S
+
+    def _is_busy(self) -> bool:
+        """Whether something may be due soon."""
+        worker = self._worker
+        return bool(worker.waiting or worker.partial or worker.finishing) or any(
+            upstream.in_flight or upstream.own for upstream in worker.connections
+        )
 
     def _look_after(self, upstream: Upstream, connections: Connections, now: float) -> None:
         worker = self._worker
-        for exchange in (*upstream.in_flight.expired(now), *upstream.own.expired(now)):
+        for exchange in exchanges((*upstream.in_flight.expired(now), *upstream.own.expired(now))):
             worker.carrier.expire(exchange)
         upstream.look(now)
         if upstream.in_flight and upstream.hedge.enabled:
@@ -93,11 +78,11 @@ class Housekeeping:
             queued = connections.next_queued(now)
             if queued is not None:
                 worker.carrier.open(connections, queued)
-        worker.prober.look_after(upstream)
+        self._prober.look_after(upstream)
 
     def _hedge(self, upstream: Upstream, now: float) -> None:
         after_s = upstream.hedge.after_s
-        for exchange in list(upstream.in_flight):
+        for exchange in exchanges(upstream.in_flight):
             if upstream.silent:
                 self._try_hedge(exchange, now)
             elif after_s is None or now - exchange.began < after_s:
@@ -140,7 +125,7 @@ class Housekeeping:
         grown = [upstream for upstream in worker.plan.upstreams if upstream.grow(now)]
         if grown:
             worker.plan.scheduler.changed()
-        worker.services.drop_retired()
+        self._services.drop_retired()
         if now >= self._idle_clients_at:
             self._idle_clients_at = now + _IDLE_CLIENTS_S
             for session in list(worker.sessions.values()):

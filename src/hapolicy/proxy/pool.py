@@ -20,7 +20,8 @@ from hapolicy.log.eventlog import EventLog
 from hapolicy.net.resolver import Resolver
 from hapolicy.proxy import snapshot
 from hapolicy.proxy.changes import Changes
-from hapolicy.proxy.services import UnknownService
+from hapolicy.proxy.housekeeping import Housekeeping
+from hapolicy.proxy.services import Services, UnknownService
 from hapolicy.proxy.worker import Worker
 
 __all__ = ["Answered", "Pool", "UnknownService"]
@@ -46,18 +47,17 @@ class Pool:
         self.settings = settings
         self._resolver = Resolver(log)
         self._changes = Changes(settings.requests.default_action)
-        self.workers = [
-            Worker(number, settings, log, self._resolver, self._changes) for number in range(settings.workers)
-        ]
-        for worker in self.workers:
-            worker.on_empty = on_empty
+        self.workers = [Worker(number, settings, log, on_empty) for number in range(settings.workers)]
+        self._services = [Services(worker, self._resolver, self._changes, settings) for worker in self.workers]
+        for services in self._services:
+            services.worker.on_tick = Housekeeping(services).tick
         self._next_worker = itertools.cycle(self.workers)
 
     def start(self) -> None:
         """Begin to serve. Returns when each worker's loop turns."""
         for worker in self.workers:
             worker.start()
-        self._each(lambda worker: None)
+        self._each(lambda services: None)
 
     def stop(self) -> None:
         """End the workers, and close all that is theirs; a second time does nothing."""
@@ -95,24 +95,24 @@ class Pool:
     def adopt(self, settings: Settings) -> None:
         """Go by other settings from now on: one posted call a worker. Raises TimeoutError."""
         self._changes.default_action = settings.requests.default_action
-        self._each(lambda worker: worker.reconfigure(settings))
+        self._each(lambda services: services.reconfigure(settings))
         self.settings = settings
 
     def drain(self, name: str) -> None:
         """Ask the service nothing new; what it was asked finishes. Raises `UnknownService`."""
-        self._each(lambda worker: worker.services.drain(name))
+        self._each(lambda services: services.drain(name))
 
     def ready(self, name: str) -> None:
         """End `drain`. Raises `UnknownService`."""
-        self._each(lambda worker: worker.services.ready(name))
+        self._each(lambda services: services.ready(name))
 
     def trip(self, name: str) -> None:
         """Count the service as down; probes find out when it is well. Raises `UnknownService`."""
-        self._each(lambda worker: worker.services.trip(name))
+        self._each(lambda services: services.trip(name))
 
     def reset(self, name: str) -> None:
         """Count the service as up, no failure counted. Raises `UnknownService`."""
-        self._each(lambda worker: worker.services.reset(name))
+        self._each(lambda services: services.reset(name))
 
     def query(self, request: Request, name: str | None = None) -> Answered:
         """Ask as a client would or, with `name`, that service alone, whatever its health.
@@ -121,13 +121,14 @@ class Pool:
         """
         start = time.monotonic()
         answers: queue.SimpleQueue[tuple[bytes, str | None] | ServiceFailure] = queue.SimpleQueue()
-        worker = self.workers[0]
+        services = self._services[0]
+        worker = services.worker
         if name is None:
             worker.call(lambda: worker.ask(request, _Operator(worker, answers)), _CALL_MAX_S)
             timeout_s = self.settings.requests.deadline_s
         else:
             done: Callable[[bytes | ServiceFailure], None] = partial(_deliver, answers, name)
-            timeout_s = worker.call(lambda: worker.services.query(name, request.raw, done), _CALL_MAX_S)
+            timeout_s = worker.call(lambda: services.query(name, request.raw, done), _CALL_MAX_S)
         try:
             answer = answers.get(timeout=timeout_s + _QUERY_MARGIN_S)
         except queue.Empty:
@@ -164,9 +165,9 @@ class Pool:
         """By how much the most overdue client is past its own deadline; 0 normally. Raises TimeoutError."""
         return max(worker.call(partial(snapshot.take, worker), _CALL_MAX_S).overdue_s for worker in self.workers)
 
-    def _each(self, call: Callable[[Worker], None]) -> None:
-        for worker in self.workers:
-            worker.call(partial(call, worker), _CALL_MAX_S)
+    def _each(self, call: Callable[[Services], None]) -> None:
+        for services in self._services:
+            services.worker.call(partial(call, services), _CALL_MAX_S)
 
 
 class _Operator:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from typing import TYPE_CHECKING
 
-from hapolicy.config.settings import Settings
 from hapolicy.core import events
 from hapolicy.core.breaker import Permit
 from hapolicy.core.exchange import Exchange, OwnExchange
@@ -14,9 +12,7 @@ from hapolicy.core.failures import NOBODYS, ServiceFailure
 from hapolicy.core.rules import Probe as ProbeKind
 from hapolicy.core.synthetic import probe_request
 from hapolicy.core.upstream import Upstream
-
-if TYPE_CHECKING:
-    from hapolicy.proxy.worker import Worker
+from hapolicy.proxy.worker import Worker
 
 _numbers = itertools.count(1)
 
@@ -49,32 +45,27 @@ class Probe:
 
 
 class Prober:
-    """Starts the probes that are due, for one worker."""
+    """Starts the probes that are due, on one worker."""
 
-    def __init__(self, worker: Worker, settings: Settings) -> None:
+    def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._attributes = settings.probe_attributes
-
-    def configure(self, settings: Settings) -> None:
-        """Go by other settings from now on."""
-        self._attributes = settings.probe_attributes
 
     def look_after(self, upstream: Upstream) -> None:
         """Probe `upstream` when there is a reason to."""
         worker = self._worker
-        connections = worker.connections.get(upstream)
-        if connections is None or worker.finishing:
+        if worker.finishing:
             return
         permit = upstream.probe_due(worker.now)
         if permit is None:
             return
         # An idle connection holds a worker of the service that the probe may need, or leads to where it was.
+        connections = worker.connections[upstream]
         for idle in connections.idle():
             worker.close(idle)
         connections.refresh()
         raw = b""
         if upstream.probe_kind is ProbeKind.QUERY:
-            raw = probe_request(f"hapolicy.{os.getpid():x}.{next(_numbers)}", self._attributes)
+            raw = probe_request(f"hapolicy.{os.getpid():x}.{next(_numbers)}", worker.settings.probe_attributes)
         worker.tick_soon()
         probe = Probe(worker, permit, raw)
         worker.carrier.open(connections, OwnExchange(probe, upstream, permit, fresh=True))

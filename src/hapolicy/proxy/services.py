@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 from hapolicy.config.settings import Settings
 from hapolicy.core import events
@@ -17,10 +16,9 @@ from hapolicy.core.plan import Plan
 from hapolicy.core.service import Service
 from hapolicy.core.upstream import Upstream
 from hapolicy.net.resolver import Resolution, Resolver
+from hapolicy.proxy.changes import Changes
 from hapolicy.proxy.connections import Connections
-
-if TYPE_CHECKING:
-    from hapolicy.proxy.worker import Worker
+from hapolicy.proxy.worker import Worker
 
 
 class UnknownService(LookupError):
@@ -30,15 +28,22 @@ class UnknownService(LookupError):
 class Services:
     """All of them; also told by each `Upstream` of its changes."""
 
-    def __init__(self, worker: Worker, resolver: Resolver) -> None:
-        self._worker = worker
+    def __init__(self, worker: Worker, resolver: Resolver, changes: Changes, settings: Settings) -> None:
+        self.worker = worker
         self._resolver = resolver
+        self._changes = changes
+        worker.configure(settings, self._plan(settings))
 
     # Settings
 
-    def configure(self, settings: Settings) -> Plan:
-        """Make or keep the services that `settings` define; requests under way finish on the plan they began with."""
-        worker = self._worker
+    def reconfigure(self, settings: Settings) -> None:
+        """Go by other settings from now on; requests under way finish on the plan they began with."""
+        self.worker.configure(settings, self._plan(settings))
+        self.look_at_pool()
+
+    def _plan(self, settings: Settings) -> Plan:
+        """Make or keep the services that `settings` define."""
+        worker = self.worker
         known = {upstream.name: upstream for upstream in worker.plan.upstreams}
         upstreams = [self._upstream(service, settings, known.get(service.name)) for service in settings.services]
         for upstream in known.values():
@@ -51,19 +56,21 @@ class Services:
         limit = service.max_connections and service.max_connections // settings.workers
         if known is not None and known.service.address == service.address:
             known.redefine(service, health, hedge)
-            self._worker.connections[known].set_limit(limit)
+            self.worker.connections[known].set_limit(limit)
             return known
         upstream = Upstream(service, health, hedge, self, random.random)
         upstream.draining = known is not None and known.draining
-        connections = self._worker.connections[upstream] = Connections(upstream, self._worker, limit)
+        connections = self.worker.connections[upstream] = Connections(
+            upstream, limit, self.worker.carrier.open, self.worker.close
+        )
         connections.watched = self._resolver.watch(
             service.address,
-            lambda resolution: self._worker.post(partial(self._resolved, connections, resolution)),
+            lambda resolution: self.worker.post(partial(self._resolved, connections, resolution)),
         )
         return upstream
 
     def _retire(self, upstream: Upstream) -> None:
-        connections = self._worker.connections[upstream]
+        connections = self.worker.connections[upstream]
         connections.retire()
         if connections.watched is not None:
             connections.watched.stop()
@@ -71,7 +78,7 @@ class Services:
 
     def drop_retired(self) -> None:
         """Forget services that are configured no more once nothing of theirs is under way."""
-        worker = self._worker
+        worker = self.worker
         for upstream, connections in list(worker.connections.items()):
             if upstream not in worker.plan.upstreams and not connections.all and not upstream.in_flight:
                 del worker.connections[upstream]
@@ -83,14 +90,14 @@ class Services:
         if set(addresses) != set(connections.addresses):
             connections.addresses = addresses
             connections.keep_only(addresses)
-            upstream.breaker.hurry(self._worker.now)  # it may have moved to where it is well
-        self._worker.carrier.resolved(connections)
+            upstream.breaker.hurry(self.worker.now)  # it may have moved to where it is well
+        self.worker.carrier.resolved(connections)
 
     # What an upstream tells of itself
 
     def service_changed(self, upstream: Upstream, change: StateChange) -> None:
         """It went down or came up, or a probe failed."""
-        worker = self._worker
+        worker = self.worker
         if change.state is State.DOWN:
             for idle in worker.connections[upstream].idle():
                 worker.close(idle)
@@ -99,7 +106,7 @@ class Services:
 
     def silence_changed(self, upstream: Upstream) -> None:
         """It fell silent or is heard again."""
-        worker = self._worker
+        worker = self.worker
         worker.plan.scheduler.changed()
         if upstream.silent:
             silent_s = round(upstream.silent_for_s(worker.now), 3)
@@ -108,36 +115,36 @@ class Services:
 
     def availability_changed(self, upstream: Upstream) -> None:
         """Without probes: it may be tried with a live request, or that one has been found."""
-        self._worker.plan.scheduler.changed()
+        self.worker.plan.scheduler.changed()
 
     def tell_change(self, upstream: Upstream, event: Callable[..., Event], *, is_change: bool = True) -> None:
         """Record and log a change of state."""
-        worker = self._worker
+        worker = self.worker
         worker.plan.scheduler.changed()
         told = _named(upstream, event)
         if is_change:
-            worker.changes.note(told)
+            self._changes.note(told)
         worker.tell(told)
         self.look_at_pool()
 
     def look_at_pool(self) -> None:
         """Tell when no service is up any more, and when one is again."""
-        worker = self._worker
+        worker = self.worker
         states = {upstream.name: upstream.state for upstream in worker.plan.upstreams}
-        for event in worker.changes.look(worker.number, states):
-            worker.changes.note(event)
+        for event in self._changes.look(worker.number, states):
+            self._changes.note(event)
             worker.tell(event)
 
     def _withdraw_queued(self, upstream: Upstream) -> None:
         """What waits for a connection asks another service."""
-        for exchange in self._worker.connections[upstream].withdraw_queued():
-            self._worker.carrier.fail(exchange, ServiceFailure(FailureKind.WITHDRAWN, "the service went down"))
+        for exchange in self.worker.connections[upstream].withdraw_queued():
+            self.worker.failed(exchange, ServiceFailure(FailureKind.WITHDRAWN, "the service went down"))
 
     # Operators
 
     def find(self, name: str) -> Upstream:
         """The service of that name. Raises `UnknownService`."""
-        upstreams = self._worker.plan.upstreams
+        upstreams = self.worker.plan.upstreams
         for upstream in upstreams:
             if upstream.name == name:
                 return upstream
@@ -161,17 +168,17 @@ class Services:
 
     def trip(self, name: str) -> None:
         """Count it as down; probes find out when it is well."""
-        self.find(name).trip(self._worker.now)
+        self.find(name).trip(self.worker.now)
 
     def reset(self, name: str) -> None:
         """Count it as up, no failure counted."""
-        self.find(name).reset(self._worker.now)
+        self.find(name).reset(self.worker.now)
 
     def query(self, name: str, raw: bytes, answered: Callable[[bytes | ServiceFailure], None]) -> float:
         """Ask this service alone, whatever its state; counts for nothing. Returns how many seconds it has."""
         upstream = self.find(name)
         exchange = OwnExchange(_Query(raw, answered), upstream, Permit(-1), fresh=True)
-        self._worker.carrier.open(self._worker.connections[upstream], exchange)
+        self.worker.carrier.open(self.worker.connections[upstream], exchange)
         return upstream.service.timeout_s
 
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
 from hapolicy.core import events
+from hapolicy.core.deadlines import Deadlines
+from hapolicy.core.event import Event
+from hapolicy.core.exchange import Exchange
 from hapolicy.core.failover import Failover
-from hapolicy.core.protocol import MalformedRequest, RequestReader
+from hapolicy.core.protocol import MalformedRequest, Request, RequestReader
+from hapolicy.core.upstream import Upstream
 from hapolicy.net.poll import Peer
-
-if TYPE_CHECKING:
-    from hapolicy.core.exchange import Exchange
-    from hapolicy.core.upstream import Upstream
-    from hapolicy.proxy.connection import Connection
-    from hapolicy.proxy.worker import Worker
+from hapolicy.proxy.connections import Connection
 
 # Postfix keeps an idle connection for 300 s (smtpd_policy_service_max_idle) and any for 1000 s (max_ttl), and pays a
 # second and one of its two tries when we end it first: so we wait longer than both.
@@ -24,12 +23,40 @@ IDLE_MAX_S = 1100.0
 REQUEST_MAX_S = 10.0
 
 
+class Server(Protocol):
+    """What a session asks of the worker that serves it."""
+
+    now: float
+    out: list[tuple[Peer, bytes]]
+    partial: Deadlines[Session]
+    ready: dict[Session, None]
+    again: dict[Peer, None]
+
+    def begin(self, session: Session, request: Request) -> None:
+        """Find the answer to a request; `Session.reply` is told."""
+
+    def decided(self, failover: Failover) -> None:
+        """The answer is found."""
+
+    def reject(self, session: Session, reason: str) -> None:
+        """Part with a client that does not speak the protocol."""
+
+    def close(self, peer: Peer) -> None:
+        """End the connection."""
+
+    def tell(self, event: Event) -> None:
+        """Log it."""
+
+    def tick_soon(self) -> None:
+        """Something has begun that ends by the clock."""
+
+
 class Session(Peer):
     """A client of one worker."""
 
     __slots__ = ("_worker", "connection", "failover", "gone", "idle_since", "instance", "name", "reader", "upstream")
 
-    def __init__(self, sock: socket.socket, name: str, worker: Worker) -> None:
+    def __init__(self, sock: socket.socket, name: str, worker: Server) -> None:
         super().__init__(sock)
         self.name = name
         self._worker = worker
@@ -76,8 +103,7 @@ class Session(Peer):
     def reply(self, failover: Failover) -> None:
         """`failover` has the answer (called by it)."""
         worker = self._worker
-        worker.waiting.pop(failover, None)
-        worker.ledger.decided(failover)
+        worker.decided(failover)
         self.failover = None
         self.waits = self.reader is not None  # not read before what it holds is answered
         self.idle_since = worker.now
@@ -99,11 +125,7 @@ class Session(Peer):
         """Its next request is of another mail, or it is gone: the connection is free for others."""
         connection, self.connection = self.connection, None
         if connection is not None and connection.claimed_by is self:
-            connection.claimed_by = None
-            connections = connection.connections
-            if connection in connections.claimed:
-                del connections.claimed[connection]
-                connections.free[connection] = None
+            connection.connections.release(connection)
 
     def _claim(self, winner: Exchange) -> None:
         """The mail's next request is to take the same connection."""

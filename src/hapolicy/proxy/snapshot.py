@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from hapolicy.core.breaker import State
 from hapolicy.core.failover import Outcome
 from hapolicy.core.latencies import merged_sparkline, quantile
 from hapolicy.core.status import ServiceStatus
-
-if TYPE_CHECKING:
-    from hapolicy.core.upstream import Upstream
-    from hapolicy.proxy.connections import Connections
-    from hapolicy.proxy.worker import Worker
+from hapolicy.core.upstream import Upstream
+from hapolicy.proxy.connections import Connections
+from hapolicy.proxy.worker import Worker
 
 # The worst that a worker sees is what an operator is shown.
 _WORST_FIRST = ("down", "probing", "draining", "up")
@@ -83,9 +80,9 @@ def _service(upstream: Upstream, connections: Connections, now: float) -> Servic
         hedges_sent=upstream.hedges_sent,
         hedges_won=upstream.hedges_won,
         hedges_lost=upstream.hedges_lost,
-        connections_busy=connections.busy() - len(connections.crowding.unproven),
+        connections_busy=connections.busy() - len(connections.unproven),
         connections_idle=len(connections.free) + len(connections.claimed),
-        connections_waiting=len(connections.crowding.unproven),
+        connections_waiting=len(connections.unproven),
         max_connections=service.max_connections,
         queued=len(connections.queue),
         queued_for_s=connections.queued_for_s(now),

@@ -18,35 +18,29 @@ from hapolicy.core.deadlines import Deadlines
 from hapolicy.core.event import Level
 from hapolicy.core.exchange import Exchange
 from hapolicy.core.failover import Client, Failover
+from hapolicy.core.failures import ServiceFailure
 from hapolicy.core.plan import Plan
 from hapolicy.core.protocol import Request, is_one_answer, is_one_request
 from hapolicy.core.upstream import Upstream
 from hapolicy.log.eventlog import EventLog
 from hapolicy.net.loop import Loop
 from hapolicy.net.poll import WRITABLE, Peer, receive
-from hapolicy.net.resolver import Resolver
 from hapolicy.proxy.carrier import Carrier
-from hapolicy.proxy.changes import Changes
-from hapolicy.proxy.connection import Connection
-from hapolicy.proxy.connections import Connections
-from hapolicy.proxy.housekeeping import Housekeeping, LongestTurn
+from hapolicy.proxy.connections import Connection, Connections
 from hapolicy.proxy.ledger import Ledger
-from hapolicy.proxy.prober import Prober
-from hapolicy.proxy.services import Services
 from hapolicy.proxy.session import Session
 
 TICK_S = 0.025  # how late a timeout may be noticed
-IDLE_TICK_S = 0.5
 
 
 class Worker(Loop):
     """Serves its clients until it is stopped."""
 
-    def __init__(self, number: int, settings: Settings, log: EventLog, resolver: Resolver, changes: Changes) -> None:
+    def __init__(self, number: int, settings: Settings, log: EventLog, on_empty: Callable[[], None]) -> None:
+        """`on_empty` is called on the worker's thread when its last client has gone."""
         super().__init__()
         self.number = number
         self.log = log
-        self.changes = changes
         self.settings = settings
         self.sessions: dict[int, Session] = {}
         self.ready: dict[Session, None] = {}  # were answered, and have more to be answered or read
@@ -56,21 +50,17 @@ class Worker(Loop):
         self.begun = 0  # requests, ever
         self.ledger = Ledger(log, settings)
         self.tell = self.ledger.tell
-        self.longest_turn = LongestTurn()
         self.connections: dict[Upstream, Connections] = {}
-        self.carrier = Carrier(self, settings.connect_timeout_s)
-        self.prober = Prober(self, settings)
-        self.housekeeping = Housekeeping(self)
+        self.carrier = Carrier(self, self, settings.connect_timeout_s)
+        self.plan = Plan(settings.requests, ())
+        self.on_tick: Callable[[float], float] = _nothing_to_do  # by the clock; returns when to be called again
         self.finishing = False
-        self.on_empty: Callable[[], None] = _nothing
+        self._on_empty = on_empty
         self.stopped = threading.Event()
         self._stopping = False
         self._returned: list[Connection] = []  # lent again only after a wait has seen them quiet
         self._hurry = False
         self._next_tick = 0.0
-        self.plan = Plan(settings.requests, ())
-        self.services = Services(self, resolver)
-        self.plan = self.services.configure(settings)
 
     # Life
 
@@ -89,16 +79,13 @@ class Worker(Loop):
         finally:
             self.stopped.set()
 
-    def reconfigure(self, settings: Settings) -> None:
-        """Go by other settings from now on."""
-        plan = self.services.configure(settings)
+    def configure(self, settings: Settings, plan: Plan) -> None:
+        """Go by these from now on."""
         if settings.requests.deadline_s != self.settings.requests.deadline_s:
             self.waiting.ordered = False
         self.settings, self.plan = settings, plan
         self.ledger.log_requests = settings.log_requests
         self.carrier.connect_timeout_s = settings.connect_timeout_s
-        self.prober.configure(settings)
-        self.services.look_at_pool()
 
     def stop(self) -> None:
         """End the loop; call from any thread."""
@@ -168,11 +155,9 @@ class Worker(Loop):
             peer.leave_mail()
             self.partial.pop(peer, None)
             if self.sessions.pop(peer.fd, None) is not None and not self.sessions:
-                self.on_empty()
+                self._on_empty()
         elif isinstance(peer, Connection):
-            peer.retired = True
-            peer.connections.crowding.closed(peer)
-            peer.connections.forget(peer)
+            peer.connections.closed(peer)
 
     # Exchanges
 
@@ -189,16 +174,28 @@ class Worker(Loop):
         """A whole answer came on `connection`."""
         connection.exchange = None
         if not connection.proven:
-            connection.proven = True
-            connection.connections.crowding.proved(connection, self.now - exchange.began)
+            connection.connections.proved(connection, self.now - exchange.began)
         exchange.answered(answer, self.now)
         if connection.ending or connection.unsent or connection.retired or not connection.connections.reuse:
             self.close(connection)
         else:
             self._returned.append(connection)
             connections = connection.connections
-            if connections.queue or connections.crowding.unproven:
+            if connections.queue or connections.unproven:
                 self._hurry = True  # somebody waits for it
+
+    def failed(self, exchange: Exchange, failure: ServiceFailure) -> None:
+        """`exchange` came to nothing; whoever asked decides what comes next."""
+        self.ledger.failed(exchange, failure)
+        following = exchange.failed(failure, self.now)
+        if following is not None:
+            self.carry_out(following)
+        self._next_tick = self.now  # there may be a reason for a probe
+
+    def decided(self, failover: Failover) -> None:
+        """A request has its answer."""
+        self.waiting.pop(failover, None)
+        self.ledger.decided(failover)
 
     def _lend_again(self) -> None:
         """Connections whose answer came a turn ago, and that a wait has seen quiet since."""
@@ -238,8 +235,7 @@ class Worker(Loop):
         if self.ready:
             self._go_on_with_ready()
         if self.now >= self._next_tick:
-            self.housekeeping.tick(self.now)
-            self._next_tick = self.now + (TICK_S if self.housekeeping.is_busy() else IDLE_TICK_S)
+            self._next_tick = self.now + self.on_tick(self.now)
         if self.out:
             for peer in self.send_out():
                 peer.waits = peer.waits or isinstance(peer, Session)  # not served while it does not read
@@ -300,5 +296,5 @@ class Worker(Loop):
         self.again[peer] = None
 
 
-def _nothing() -> None:
-    """What to do when the last client has gone, unless somebody says otherwise."""
+def _nothing_to_do(now: float) -> float:
+    return TICK_S
