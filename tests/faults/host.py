@@ -60,8 +60,9 @@ class Pair:
 
     NEAR, FAR = "192.0.2.1", "192.0.2.2"
 
-    def __init__(self) -> None:
-        self.near = Host("ip link set lo up")
+    def __init__(self, near: str = "ip link set lo up") -> None:
+        """`near` is the script that sets up the near host."""
+        self.near = Host(near)
         try:
             self.far = Host("ip link set lo up")
         except BaseException:

@@ -40,6 +40,8 @@ class Ledger:
     answered: collections.Counter[str] = field(default_factory=collections.Counter)  # by service
     defaulted: int = 0
     suspects: int = 0  # both services broke on the request at once
+    poisons: int = 0  # requests on which services were to break, of them
+    poisons_defaulted: int = 0  # those that had the default action: the only service broke, and nobody was left
     wrong: list[str] = field(default_factory=list)  # another's answer, no answer's form, or one too many
     lost: list[tuple[str, str]] = field(default_factory=list)  # (client, error): closed instead of an answer
     refused: int = 0  # connections that were not made
@@ -69,13 +71,21 @@ class NumberedLoad:
     """
 
     def __init__(
-        self, address: str, connections: int, pause_s: float = 0.005, deadline_s: float = 1.0, default: str = "dunno"
+        self,
+        address: str,
+        connections: int,
+        pause_s: float = 0.005,
+        deadline_s: float = 1.0,
+        default: str = "dunno",
+        poison_every: int = 0,
     ) -> None:
+        """Each `poison_every`-th request is one on which services break: it is to have the suspect action."""
         self.ledger = Ledger()
         self._late_s = deadline_s + LATE_S
         self._address = address
         self._pause_s = pause_s
         self._default = default
+        self._poison_every = poison_every
         self._lock = threading.Lock()
         self._ending = threading.Event()
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(connections)]
@@ -111,7 +121,9 @@ class NumberedLoad:
             self._ending.wait(0.05)
 
     def _ask(self, client: PolicyClient) -> None:
-        number = f"n{os.getpid()}.{next(_numbers)}"
+        count = next(_numbers)
+        poison = self._poison_every and count % self._poison_every == 0
+        number = f"{'poison' if poison else 'n'}{os.getpid()}.{count}"
         with self._lock:
             self.ledger.sent += 1
         sent = time.monotonic()
@@ -125,6 +137,9 @@ class NumberedLoad:
             ledger.late += wait_s > self._late_s
             if len(words) == 3 and words[2] == number:
                 ledger.answered[words[1]] += 1
+            elif poison and action in (SUSPECT, self._default):
+                ledger.poisons += 1
+                ledger.poisons_defaulted += action == self._default
             elif action == self._default:
                 ledger.defaulted += 1
             elif action == SUSPECT:
@@ -210,7 +225,7 @@ def check_answers(ledger: Ledger, deadline_s: float) -> None:
     """Exactly one answer each, its own, in time."""
     bound_s = deadline_s + LATE_S + max(SLACK_S, ledger.lag_s)
     assert ([], []) == (ledger.wrong[:5], ledger.lost[:5]), ledger.row()
-    assert ledger.sent == ledger.answers + ledger.defaulted + ledger.suspects, ledger.row()
+    assert ledger.sent == ledger.answers + ledger.defaulted + ledger.suspects + ledger.poisons, ledger.row()
     assert ledger.slowest_s <= bound_s, f"{ledger.slowest_s:.3f} s, not {bound_s:.3f} s"
 
 

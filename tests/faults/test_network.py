@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
+import contextlib
 import sys
 import tempfile
 import time
@@ -14,10 +13,11 @@ import pytest
 
 from tests.faults.conftest import Matrix
 from tests.faults.host import Host, Pair
+from tests.faults.names import NAME_SERVICE, NameServer
 from tests.faults.numbered import NumberedLoad, Resources, check_answers, check_books, check_resources
 from tests.support.client import PolicyClient
 from tests.support.daemon import Daemon
-from tests.support.procs import PATIENCE_S, SLACK_S, Process, wait_until
+from tests.support.procs import PATIENCE_S, SLACK_S, wait_until
 from tests.support.sample import Sample
 
 CONNECTIONS = 12
@@ -25,16 +25,6 @@ TIMEOUT_S = 0.3
 DEADLINE_S = 1.0
 LIMITS = ("--deadline", str(DEADLINE_S), "--connect-timeout", "0.2", "--cooldown", "0.2", "--cooldown-max", "0.5")
 IMPATIENT = str(Path(__file__).with_name("impatient.py"))
-NAMESERVER = str(Path(__file__).with_name("nameserver.py"))
-
-# In the namespace this is all the name service there is.
-NAME_SERVICE = """\
-ip link set lo up
-printf 'nameserver 127.0.0.1\\noptions timeout:1 attempts:1\\n' > {folder}/resolv.conf
-printf 'hosts: files dns\\n' > {folder}/nsswitch.conf
-mount --bind {folder}/resolv.conf /etc/resolv.conf
-[ ! -f /etc/nsswitch.conf ] || mount --bind {folder}/nsswitch.conf /etc/nsswitch.conf
-"""
 
 
 @pytest.fixture
@@ -108,28 +98,21 @@ def test_nothing_but_black_holes_gives_the_default_action_in_time(folder: Path) 
         assert time.monotonic() - began < SLACK_S
 
 
-class Names:
+class Names(NameServer):
     """A host whose only name server is the test's."""
 
     def __init__(self, folder: Path) -> None:
-        self._zone = folder / "zone.json"
-        self.tell("silent")
+        super().__init__(folder)
         self.host = Host(NAME_SERVICE.format(folder=folder))
-        self._server = Process([*self.host.prefix, sys.executable, NAMESERVER, str(self._zone)])
-
-    def tell(self, mode: str, a: tuple[str, ...] = (), aaaa: tuple[str, ...] = ()) -> None:
-        """What the name server says from now on."""
-        new = self._zone.with_suffix(".new")
-        new.write_text(json.dumps({"mode": mode, "a": a, "aaaa": aaaa}))
-        os.replace(new, self._zone)
+        self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Names:
-        self._server.wait_for(lambda: self._server.events, "the name server")
+        self._stack.enter_context(self.host)
+        self._stack.enter_context(self.serving(self.host))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.kill()
-        self.host.__exit__()
+        self._stack.close()
 
 
 def test_a_name_that_stops_resolving_costs_no_answer(folder: Path, matrix: Matrix) -> None:

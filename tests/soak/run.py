@@ -1,9 +1,11 @@
-"""The soak: many clients, three services that fail in turn in every way they can, for minutes.
+"""The soak: many clients, three services that fail in turn in every way they can, for minutes or hours.
 
-    python -m tests.soak.run [--seconds 180] [--connections 200] [--svg FILE] [--seed N]
+    python -m tests.soak.run [--seconds 180] [--connections 200] [--poison 100] [--svg FILE] [--seed N]
 
-At least one service is well at any moment, so each request is to have a service's own answer to it; a default
-action means that the well one took longer than its timeout, on a machine that is too busy.
+A has five workers; B's name moves between two addresses; C is on another host, behind a firewall that swallows all
+packets at times. Each is killed, stopped and told to fail, and each hundredth mail is one on which services break. At
+least one service is well at any moment, so each good request is to have a service's own answer to it; a default
+action means that the well one took longer than its timeout, on a machine that is too busy. Needs root, for namespaces.
 
 The last lines are the figures: requests, faults, losses, wrong and late answers (each to be 0), and how memory
 grew. Status 1 when something was lost, wrong or late, or memory grows as if it leaked.
@@ -21,8 +23,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.faults.numbered import Ledger, NumberedLoad, Resources, check_books
+from tests.faults.numbered import Ledger, NumberedLoad, Resources, statuses
 from tests.soak.graph import draw
+from tests.soak.scene import Scene
 from tests.support.daemon import Daemon
 from tests.support.procs import Process
 from tests.support.sample import Sample
@@ -83,14 +86,15 @@ class Measured:
 class Trouble:
     """What befalls the services, one or two of three at a time."""
 
-    def __init__(self, daemon: Daemon, samples: list[Sample], rng: random.Random, measured: Measured) -> None:
+    def __init__(self, daemon: Daemon, scene: Scene, rng: random.Random, measured: Measured) -> None:
         self._daemon = daemon
-        self._samples = samples
+        self._samples = scene.samples
+        self._own = {"B": {"moved": (scene.leave, scene.move)}, "C": {"firewall": (scene.shut, scene.open)}}
         self._ill: list[tuple[float, float, Sample, str]] = []  # (until, since, who, what)
         self._rng = rng
         self._measured = measured
         self._next_s = 2.0
-        self._well_since = dict.fromkeys((sample.name for sample in samples), 0.0)
+        self._well_since = dict.fromkeys((sample.name for sample in scene.samples), 0.0)
 
     def go_on(self, elapsed_s: float) -> None:
         """End what is due to end, begin what is due to begin."""
@@ -99,9 +103,13 @@ class Trouble:
         if elapsed_s >= self._next_s and len(well := self._well(elapsed_s)) > 1:
             self._next_s = elapsed_s + self._rng.uniform(*FAULT_S) / 1.5
             sample = self._rng.choice(well)
-            name = self._rng.choice(list(FAULTS))
-            FAULTS[name][0](sample)
+            names = [*FAULTS, *(3 * list(self._own.get(sample.name, ())))]
+            name = self._rng.choice(names)
+            self._faults_of(sample)[name][0](sample)
             self._ill.append((elapsed_s + self._rng.uniform(*FAULT_S), elapsed_s, sample, name))
+
+    def _faults_of(self, sample: Sample) -> dict[str, tuple[Act, Act]]:
+        return FAULTS | self._own.get(sample.name, {})
 
     def end(self, elapsed_s: float) -> None:
         """Heal everyone."""
@@ -119,30 +127,45 @@ class Trouble:
 
     def _end(self, trouble: tuple[float, float, Sample, str], elapsed_s: float) -> None:
         _, since_s, sample, name = trouble
-        FAULTS[name][1](sample)
+        self._faults_of(sample)[name][1](sample)
         self._ill.remove(trouble)
         self._measured.faults.append((since_s, elapsed_s, sample.name, name))
 
 
-def soak(seconds: float, connections: int, rng: random.Random, measured: Measured) -> tuple[Ledger, Counter[str]]:
+def soak(options: argparse.Namespace, measured: Measured) -> tuple[Ledger, Counter[str]]:
     """Run; returns the clients' ledger, and how often which event was logged."""
     with contextlib.ExitStack() as stack:
-        samples = [stack.enter_context(Sample(name)) for name in "ABC"]
-        services = [word for sample in samples for word in ("-s", sample.service(f":1:1:{TIMEOUT_S}"))]
-        daemon = stack.enter_context(Daemon(*services, "--deadline", str(DEADLINE_S), *COOLDOWN))
-        trouble = Trouble(daemon, samples, rng, measured)
+        scene = stack.enter_context(Scene(TIMEOUT_S))
+        limits = ("--deadline", str(DEADLINE_S), "--connect-timeout", str(TIMEOUT_S), *COOLDOWN)
+        daemon = stack.enter_context(
+            Daemon(*scene.services, "--listen", scene.listen, *limits, program=scene.near.hapolicy)
+        )
+        scene.wait_until_served()
+        trouble = Trouble(daemon, scene, random.Random(options.seed), measured)
         began = time.monotonic()
-        with NumberedLoad(daemon.address, connections, PAUSE_S, DEADLINE_S) as load:
+        load = NumberedLoad(scene.listen, options.connections, PAUSE_S, DEADLINE_S, poison_every=options.poison)
+        with load:
             sent, measure_at_s = 0, PERIOD_S
-            while (elapsed_s := time.monotonic() - began) < seconds:
+            while (elapsed_s := time.monotonic() - began) < options.seconds:
                 trouble.go_on(elapsed_s)
                 if elapsed_s >= measure_at_s:
                     measured.take(elapsed_s, daemon, (load.ledger.sent - sent) / PERIOD_S)
                     sent, measure_at_s = load.ledger.sent, measure_at_s + PERIOD_S
                 time.sleep(0.02)
             trouble.end(elapsed_s)
-        check_books(daemon, load.ledger, services=3)
+        check_status(daemon, load.ledger)
         return load.ledger, Counter(event["event"] for event in daemon.events[:])
+
+
+def check_status(daemon: Daemon, ledger: Ledger) -> None:
+    """The daemon's counters agree with each other and with what the clients have seen."""
+    time.sleep(2 * TIMEOUT_S)  # the losers of hedges
+    services = statuses(daemon, 3).values()
+    for service in services:
+        assert service["queries"] == service["answers"] + service["failed"] + service["in_flight"], service
+        assert service["failed"] == sum(service["failures"].values()), service
+    assert sum(service["answers"] for service in services) >= ledger.answers
+    assert [] == daemon.events_of("daemon.error")
 
 
 def main() -> int:
@@ -150,12 +173,13 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=180.0)
     parser.add_argument("--connections", type=int, default=200)
+    parser.add_argument("--poison", type=int, default=100, help="each so-manieth mail breaks services; 0: none")
     parser.add_argument("--svg", type=Path, default=Path("build/soak.svg"))
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     measured = Measured()
     try:
-        ledger, events = soak(options.seconds, options.connections, random.Random(options.seed), measured)
+        ledger, events = soak(options, measured)
     finally:
         for process in Process.running():
             process.kill()
@@ -164,7 +188,9 @@ def main() -> int:
     slope = measured.slope_kb_per_min()
     kinds = Counter(fault for _, _, _, fault in measured.faults)
     print(f"{options.seconds:g} s, {options.connections} connections, seed {options.seed}")
-    print(f"requests  {ledger.sent}, answered {ledger.answers}, default action {ledger.defaulted}")
+    good = ledger.sent - ledger.poisons
+    print(f"good      {good}, answered {ledger.answers}, default {ledger.defaulted}, suspect {ledger.suspects}")
+    print(f"poison    {ledger.poisons}, suspect {ledger.poisons - ledger.poisons_defaulted}")
     print(f"faults    {len(measured.faults)}: {', '.join(f'{name} {n}' for name, n in sorted(kinds.items()))}")
     print(f"failed    {events['service.failed']} exchanges, {events['service.down']} times down")
     print(f"lost      {len(ledger.lost) + ledger.refused}")

@@ -18,7 +18,8 @@ PROGRAM = policy_service.__file__
 class Sample:
     """A running sample service; `extra` are more of its arguments. It keeps its address when restarted.
 
-    `prefix` goes before its command: what puts it elsewhere, such as a network of its own.
+    `prefix` goes before its command: what puts it elsewhere, such as a network of its own. `program` is another script
+    that takes the same arguments, after those of its own.
     """
 
     def __init__(
@@ -28,18 +29,20 @@ class Sample:
         listen: str = "127.0.0.1:0",
         control: str = "127.0.0.1:0",
         prefix: Sequence[str] = (),
+        program: Sequence[str] = (PROGRAM,),
     ) -> None:
         self.name = name
         self.address = listen
         self.control = control
         self._extra = extra
         self._prefix = prefix
+        self._program = program
         self.start()
 
     def start(self) -> None:
         """Start it (again), on the address it had."""
         arguments = ["--name", self.name, "--listen", self.address, "--control", self.control, *self._extra]
-        self.process = Process([*self._prefix, sys.executable, PROGRAM, *arguments])
+        self.process = Process([*self._prefix, sys.executable, *self._program, *arguments])
         try:
             ready = self.process.wait_for(lambda: self.process.events[:1], "a sample service's first line")[0]
         except BaseException:

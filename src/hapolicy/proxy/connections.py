@@ -143,10 +143,6 @@ class Connections:
             self.queue.append(exchange)
         return None
 
-    def queued_for_s(self, now: float) -> float:
-        """How long the first in the queue has waited."""
-        return max([0.0, *(now - getattr(exchange.asker, "asked_at", now) for exchange in self.queue)])
-
     def take_back(self, connection: Connection, now: float) -> Exchange | None:
         """`connection` is idle, and a wait has seen it quiet. Returns the exchange that it is to carry next."""
         if connection.retired:
@@ -171,6 +167,12 @@ class Connections:
         if connection in self.claimed:
             del self.claimed[connection]
             self.free[connection] = None
+
+    def relieve(self, now: float) -> tuple[Connection, Exchange] | None:
+        """An idle connection, and an exchange that waits in the backlog while that one holds a worker."""
+        idle = self.free or self.claimed
+        exchange = self._passed_over(now) if idle and self.unproven else None
+        return None if exchange is None else (idle.popitem()[0], exchange)
 
     def _passed_over(self, now: float) -> Exchange | None:
         """The exchange that has waited in the backlog for too long, oldest first; its connection is given up."""

@@ -49,4 +49,5 @@ class Crowding:
 
     def _take_over_after_s(self, now: float) -> float:
         median_s = quantile(self._upstream.latencies.minute(now), 0.5) or 0.0
-        return max(TAKE_OVER_AFTER_S, TAKE_OVER_TIMES * median_s, TAKE_OVER_TIMES * self._first_answer_s)
+        usual_s = max(TAKE_OVER_AFTER_S, TAKE_OVER_TIMES * median_s, TAKE_OVER_TIMES * self._first_answer_s)
+        return min(usual_s, self._upstream.service.timeout_s / 2)  # before its time is over

@@ -66,6 +66,8 @@ class Housekeeping:
         upstream.look(now)
         if upstream.in_flight and upstream.hedge.enabled:
             self._hedge(upstream, now)
+        while (relief := connections.relieve(now)) is not None:
+            worker.carry_on(*relief)
         for connection in connections.superfluous(now):
             worker.close(connection)
         crowding = connections.crowding

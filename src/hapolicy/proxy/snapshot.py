@@ -85,7 +85,7 @@ def _service(upstream: Upstream, connections: Connections, now: float) -> Servic
         connections_waiting=len(connections.unproven),
         max_connections=service.max_connections,
         queued=len(connections.queue),
-        queued_for_s=connections.queued_for_s(now),
+        queued_for_s=max([0.0, *(now - getattr(each.asker, "asked_at", now) for each in connections.queue)]),
         share=None,
         p50_s=None,
         p99_s=None,

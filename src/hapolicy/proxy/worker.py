@@ -165,10 +165,15 @@ class Worker(Loop):
         """Have `exchange` made on a connection to its service."""
         connection = self.connections[exchange.upstream].lend(exchange, claimant)
         if connection is not None:
-            connection.exchange, exchange.carrier = exchange, connection
-            exchange.kept = True
+            self.carry_on(connection, exchange)
+
+    def carry_on(self, connection: Connection, exchange: Exchange) -> None:
+        """Have `exchange` made on `connection`, which was idle."""
+        connection.exchange, exchange.carrier = exchange, connection
+        exchange.kept = True
+        if exchange.began < 0:  # else it was sent before, and has waited in a backlog
             exchange.begin(self.now)
-            self.out.append((connection, exchange.raw))
+        self.out.append((connection, exchange.raw))
 
     def answered(self, connection: Connection, exchange: Exchange, answer: bytes) -> None:
         """A whole answer came on `connection`."""
@@ -202,13 +207,8 @@ class Worker(Loop):
         returned, self._returned = self._returned, []
         for connection in returned:
             exchange = connection.connections.take_back(connection, self.now)
-            if exchange is None:
-                continue
-            connection.exchange, exchange.carrier = exchange, connection
-            exchange.kept = True
-            if exchange.began < 0:  # else it has waited in a backlog
-                exchange.begin(self.now)
-            self.out.append((connection, exchange.raw))
+            if exchange is not None:
+                self.carry_on(connection, exchange)
 
     # The turn
 

@@ -1,0 +1,167 @@
+"""Connections to real sockets: how many, which one, and what their end means."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from examples.policy_service import SampleService
+from hapolicy.core.rules import HEDGE_OFF, RequestRules
+from hapolicy.net import connect
+from hapolicy.net.connect import SocketAddress
+from hapolicy.proxy import carrier
+from tests.proxy.asking import ask_at_once, client_of, service_of
+from tests.proxy.scripted import Peer, Scripted
+from tests.support.capture import Capture
+from tests.support.fixtures import MakePool
+from tests.support.procs import wait_until
+
+
+def test_no_more_connections_than_max(make_pool: MakePool) -> None:
+    """The requests beyond wait inside, in order, and all are answered."""
+    service = SampleService("A")
+    service.set_fault("slow", 0.02)
+    pool = make_pool(f"A={service.listen},max=2")
+    most = 0
+    ending = threading.Event()
+
+    def watch() -> None:
+        nonlocal most
+        while not ending.is_set():
+            most = max(most, int(str(service.stats()["open"])))
+            time.sleep(0.002)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    answers = ask_at_once(pool, 20)
+    ending.set()
+    watcher.join()
+    assert sorted(f"DUNNO A n{number}" for number in range(20)) == sorted(answers)
+    assert 2 == most
+    assert (20, 20, 0) == (service_of(pool).queries, service_of(pool).answers, service_of(pool).queued)
+
+
+def test_a_full_service_is_passed_over(make_pool: MakePool) -> None:
+    """While another one, of its tier or the next, has room."""
+    a, b = SampleService("A"), SampleService("B")
+    a.set_fault("slow", 1)
+    pool = make_pool(f"A={a.listen}:1,max=1", f"B={b.listen}:2", requests=RequestRules(hedge=HEDGE_OFF))
+    answers = [answer.split()[1] for answer in ask_at_once(pool, 8)]
+    assert (1, 7) == (answers.count("A"), answers.count("B"))
+
+
+def test_who_waits_in_vain_for_a_connection_charges_nobody(make_pool: MakePool) -> None:
+    """The deadline comes first: the default action, and the service was never asked."""
+    service = SampleService("A")
+    service.set_fault("slow", 1.5)
+    pool = make_pool(f"A={service.listen},max=1", requests=RequestRules(deadline_s=0.4, hedge=HEDGE_OFF))
+    assert ["dunno"] * 5 == ask_at_once(pool, 5)
+    wait_until(lambda: service_of(pool).in_flight == 0, "the one that was asked to answer")
+    assert (1, 1, 0, "up") == (
+        service_of(pool).queries,
+        service_of(pool).answers,
+        service_of(pool).failed,
+        service_of(pool).state,
+    )
+
+
+def test_a_full_backlog_is_waited_for(make_pool: MakePool, tmp_path: Path) -> None:
+    """connect(2) to a unix socket fails at once with EAGAIN: it is tried again, and nobody is charged."""
+    path = str(tmp_path / "service")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+        listening.listen(1)
+        pool = make_pool(f"A=unix:{path}")
+        with ThreadPoolExecutor(1) as asking:
+            answers = asking.submit(ask_at_once, pool, 30)
+            time.sleep(0.4)
+            ending = threading.Event()
+            threading.Thread(target=_accept_and_answer, args=(listening, ending), daemon=True).start()
+            assert ["DUNNO"] * 30 == answers.result(30)
+            ending.set()
+        assert ({}, "up") == (service_of(pool).failures, service_of(pool).state)
+
+
+def _accept_and_answer(listening: socket.socket, ending: threading.Event) -> None:
+    listening.settimeout(0.1)
+    while not ending.is_set():
+        with contextlib.suppress(TimeoutError):
+            sock, _ = listening.accept()
+            threading.Thread(target=_answer, args=(sock,), daemon=True).start()
+
+
+def _answer(sock: socket.socket) -> None:
+    with sock:
+        while sock.recv(65_536):
+            sock.sendall(b"action=DUNNO\n\n")
+
+
+def test_no_local_port_left_is_nobodys_fault(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch, capture: Capture
+) -> None:
+    """EADDRNOTAVAIL: the next service is asked, and the first one stays up."""
+    service = SampleService("B")
+    pool = make_pool("A=127.0.0.1:9:1", f"B={service.listen}:2")
+    begin_connect = carrier.begin_connect
+
+    def without_ports(address):  # type: ignore[no-untyped-def]
+        if address[1][1] == 9:
+            raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+        return begin_connect(address)
+
+    monkeypatch.setattr(carrier, "begin_connect", without_ports)
+    with client_of(pool) as client:
+        for _ in range(10):
+            assert client.ask().startswith("DUNNO B")
+    assert ("up", {"local": 10}) == (service_of(pool).state, service_of(pool).failures)
+
+
+def test_stale_is_only_what_closes_promptly(make_pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kept connection that hangs, and then closes, is a failure."""
+    monkeypatch.setattr(carrier, "STALE_WITHIN_S", 0.2)
+
+    def serve(peer) -> None:  # type: ignore[no-untyped-def]
+        peer.request()
+        peer.answer()
+        if peer.request():
+            time.sleep(0.5 if peer.number == 1 else 0)
+
+    with Scripted(serve) as service:
+        pool = make_pool(f"A={service.address}", requests=RequestRules(hedge=HEDGE_OFF))
+        with client_of(pool) as client:
+            assert client.ask().startswith("DUNNO")
+            assert client.ask().startswith("DUNNO")  # the first connection hung: again, on a fresh one
+            assert {"closed": 1} == service_of(pool).failures
+            assert client.ask().startswith("DUNNO")  # the second one closed at once: stale
+            assert {"closed": 1} == service_of(pool).failures
+
+
+def test_an_answer_before_the_whole_request_ends_the_connection(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is unsent of one request must not run into the next one."""
+
+    def begin_connect(address: SocketAddress) -> tuple[socket.socket, bool]:
+        sock, connected = connect.begin_connect(address)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        return sock, connected
+
+    def hasty(peer: Peer) -> None:
+        peer.sock.recv(10)
+        peer.answer("DUNNO hasty")
+        peer.wait_end()
+
+    monkeypatch.setattr(carrier, "begin_connect", begin_connect)
+    with Scripted(hasty, receive_buffer=4096) as service:
+        pool = make_pool(f"A={service.address}")
+        with client_of(pool) as client:
+            for _ in range(3):
+                assert "DUNNO hasty" == client.ask(instance="mail", helo_name="x" * 60_000)
+        assert 3 == service.connections

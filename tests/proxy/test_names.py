@@ -1,0 +1,71 @@
+"""Services by name: names that move, have several addresses, or are not told in time."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+import pytest
+
+from examples.policy_service import SampleService
+from hapolicy.core.address import TcpAddress
+from hapolicy.net import resolver
+from hapolicy.net.resolver import Resolution
+from tests.proxy.asking import ask_at_once, client_of, service_of
+from tests.support.fixtures import MakePool
+from tests.support.procs import wait_until
+
+
+def test_a_name_that_moves_is_followed(make_pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the old host still answers; and its connections end."""
+    old, new = SampleService("old"), SampleService("new")
+    where = [old]
+
+    def look_up(address: TcpAddress) -> Resolution:
+        host, _, port = where[0].listen.rpartition(":")
+        return Resolution(((socket.AF_INET, (host, int(port))),))
+
+    monkeypatch.setattr(resolver, "look_up", look_up)
+    monkeypatch.setattr(resolver, "FRESH_S", 0.1)
+    pool = make_pool("A=service.test:25")
+    with client_of(pool) as client:
+        assert client.ask().startswith("DUNNO old")
+        where[0] = new
+        wait_until(lambda: client.ask().startswith("DUNNO new"), "the new host to be asked")
+        wait_until(lambda: old.stats()["open"] == 0, "the old host's connections to end")
+    assert {} == service_of(pool).failures
+
+
+def test_the_second_address_of_a_name_is_tried(make_pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within the same request, when nobody listens at the first one."""
+    service = SampleService("A")
+    host, _, port = service.listen.rpartition(":")
+    found = Resolution(((socket.AF_INET, ("127.0.0.1", 9)), (socket.AF_INET, (host, int(port)))))
+    monkeypatch.setattr(resolver, "look_up", lambda address: found)
+    pool = make_pool("A=service.test:25")
+    assert ["A"] * 6 == [answer.split()[1] for answer in ask_at_once(pool, 6)]
+    assert ({}, "up") == (service_of(pool).failures, service_of(pool).state)
+
+
+def test_a_slow_first_look_up_charges_nobody(make_pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the name service has answered, the next service is asked; then this one has its share."""
+    slow, other = SampleService("slow"), SampleService("other")
+    host, _, port = slow.listen.rpartition(":")
+    known = threading.Event()
+
+    by_name_service = resolver.look_up
+
+    def look_up(address: TcpAddress) -> Resolution:
+        if address.is_literal:
+            return by_name_service(address)
+        known.wait(10)
+        return Resolution(((socket.AF_INET, (host, int(port))),))
+
+    monkeypatch.setattr(resolver, "look_up", look_up)
+    pool = make_pool("A=service.test:25:1", f"B={other.listen}:2", connect_timeout_s=0.1)
+    with client_of(pool) as client:
+        for _ in range(5):
+            assert client.ask().startswith("DUNNO other")
+        assert ("up", {"unresolved": 5}) == (service_of(pool).state, service_of(pool).failures)
+        known.set()
+        wait_until(lambda: client.ask().startswith("DUNNO slow"), "the name's own service")
