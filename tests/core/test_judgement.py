@@ -242,53 +242,6 @@ def test_a_service_that_hung_is_no_last_resort() -> None:
     assert world.sent == []
 
 
-def test_hedge_first_answer_wins_and_the_loser_is_thrown_away() -> None:
-    """A silent service's request is asked of the next one, too; what the loser says counts for its health alone."""
-    world = World("A=h:1", "B=h:2:20")
-    asked = world.ask()
-    (first,) = world.at("A")
-    world.wait(2)
-    world["A"].look(world.now)
-    second = asked.failover.hedge(first, world.now)
-    world.send(second)
-    assert asked.failover.hedge(first, world.now) is None, "at most one a request"
-    world.answer(world.at("B")[0])
-    assert ["DUNNO"] == [asked.action]
-    world.wait(1)
-    world.answer(first)
-    assert 1 == len(asked.replies)
-    assert (1, 1, 0) == (world["A"].hedges_sent, world["A"].hedges_won, world["A"].hedges_lost)
-    assert 1 == world["A"].answers
-    assert 0 == sum(world["A"].latencies.minute(world.now)), "a late answer is no measure of what is usual"
-
-
-def test_hedge_where_the_first_one_wins() -> None:
-    """The first one answers after all: counted as lost."""
-    world = World("A=h:1", "B=h:2:20")
-    asked = world.ask()
-    (first,) = world.at("A")
-    world.wait(2)
-    world.send(asked.failover.hedge(first, world.now))
-    world.answer(first)
-    world.answer(world.at("B")[0])
-    assert 1 == len(asked.replies)
-    assert (1, 0, 1) == (world["A"].hedges_sent, world["A"].hedges_won, world["A"].hedges_lost)
-
-
-def test_both_of_a_hedged_pair_fail() -> None:
-    """The request waits for the second, then goes on."""
-    world = World("A=h:1", "B=h:2:20", "C=h:3:30")
-    asked = world.ask()
-    (first,) = world.at("A")
-    world.wait(2)
-    world.send(asked.failover.hedge(first, world.now))
-    world.fail(first, K.ANSWER_TIMEOUT)
-    assert world.at("C") == []
-    world.fail(world.at("B")[0], K.REFUSED)
-    world.answer(world.at("C")[0])
-    assert asked.action == "DUNNO"
-
-
 def test_the_cooldown_doubles_and_a_relapse_keeps_it() -> None:
     """1, 2, 4, ... 60 s; a service that goes down again within a minute goes on from there, later from the start."""
     world = World("A=h:1", "B=h:2:20")

@@ -27,6 +27,21 @@ class Server(socketserver.ThreadingTCPServer):
     daemon_threads = allow_reuse_address = True
 Server(("127.0.0.1", 10031), Link).serve_forever()
 """
+# Takes requests and never answers.
+HUNG = """\
+import socket, time
+listening = socket.create_server(("127.0.0.1", 10032))
+while True:
+    kept = listening.accept()
+"""
+# Asks, and waits for the answer.
+ASKING = """\
+import socket
+link = socket.create_connection(("127.0.0.1", 10060), 20)
+link.sendall(b"request=smtpd_access_policy\\n\\n")
+print("asked", flush=True)
+link.recv(100)
+"""
 # Connects as fast as it can until a file appears; prints how often it did, or fails when refused.
 KNOCKER = """\
 import os, socket
@@ -137,6 +152,28 @@ def test_a_daemon_that_hangs_is_replaced(machine: Booted) -> None:
     wait_until(lambda: has_replaced(machine, hung), "another daemon")
     assert "DUNNO inside" in machine.run("hapolicyctl", "query", "instance=m2")
     assert "Watchdog timeout" in machine.run("journalctl", "-u", "hapolicy", "-o", "cat")
+
+
+def test_a_long_drain_is_not_cut_short(machine: Booted) -> None:
+    """TimeoutStopSec= may be shorter than --drain: the service manager is told how long the end may take."""
+    arguments = machine.bare.path(ARGUMENTS)
+    usual = arguments.read_text()
+    (machine.bare.path("/etc/systemd/system/hapolicy.service.d") / "stop.conf").write_text(
+        "[Service]\nTimeoutStopSec=1\n"
+    )
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemd-run", "--unit=hung", "python3", "-c", HUNG)
+    arguments.write_text("-s HUNG=127.0.0.1:10032 --hedge off --drain 3\n")
+    machine.run("systemctl", "restart", "hapolicy")
+    with subprocess.Popen(machine.command("python3", "-c", ASKING), stdout=subprocess.PIPE, text=True) as client:
+        assert client.stdout is not None
+        assert "asked\n" == client.stdout.readline()
+        machine.run("systemctl", "stop", "hapolicy.socket", "hapolicy.service")
+        client.wait(10)
+    assert "success" == machine.show("hapolicy", "Result")
+    assert '"drained": false' in machine.run("journalctl", "-u", "hapolicy", "-o", "cat", "-n", "5")
+    arguments.write_text(usual)
+    machine.run("systemctl", "start", "hapolicy.socket", "hapolicy.service")
 
 
 def test_an_instance_has_its_own_files(machine: Booted) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -9,7 +10,9 @@ import pytest
 from hapolicy.proxy.pool import Pool
 from tests.proxy.asking import client_of, service_of
 from tests.support import frail
+from tests.support.capture import Capture
 from tests.support.fixtures import MakePool
+from tests.support.procs import wait_until
 from tests.support.sample import Sample
 
 WORKERS = 2
@@ -27,6 +30,26 @@ def test_nobody_waits_in_vain_for_one_of_few_workers(make_pool: MakePool, timeou
         assert ({}, "up") == (service_of(pool).failures, service_of(pool).state)
 
 
-def _ask_often(pool: Pool) -> list[str]:
+def test_a_pause_of_a_service_is_no_crowding(make_pool: MakePool, capture: Capture) -> None:
+    """Stopped while a hundred clients come at once, and again: all are served when it goes on, by as many connections.
+
+    An answer to a request that was taken over in this very turn is not spoken out of turn.
+    """
+    clients_at_once = 150
+    with Sample("A") as service, ThreadPoolExecutor(clients_at_once) as clients:
+        pool = make_pool(service.service(":1:1:1.6"), "B=127.0.0.1:9:2")
+        for _ in range(3):
+            asking = [clients.submit(_ask_often, pool, 40) for _ in range(clients_at_once)]
+            wait_until(lambda: service_of(pool).answers, "the first answers")
+            service.pause()
+            time.sleep(0.9)
+            service.resume()
+            answers = [answer for each in asking for answer in each.result()]
+            assert {"DUNNO"} == {answer.split()[0] for answer in answers}
+        told = {event["event"] for event in capture.close() if event.get("service") == "A"}
+        assert told <= {"service.silent", "request.hedged"}
+
+
+def _ask_often(pool: Pool, times: int = 20) -> list[str]:
     with client_of(pool) as client:
-        return [client.ask() for _ in range(20)]
+        return [client.ask() for _ in range(times)]

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hapolicy.admin.http.server import WebServer
 
 _READY_S = 5.0  # a service manager that is busy for a moment must hear of it all the same
+_END_S = 15.0  # what the end takes beside --drain, at most
 
 # What a reload cannot change: the sockets are open, and privileges may be gone.
 _FIXED = {"listeners": "--listen", "control": "--control", "http": "--http", "workers": "--workers"}
@@ -78,7 +79,8 @@ class Daemon:
         if interval_s := systemd.watchdog_s():
             watchdog.start(interval_s)
         why = self._wait_for_stop()
-        systemd.notify("STOPPING=1")
+        # However long --drain is: TimeoutStopSec= must not cut it short.
+        systemd.notify("STOPPING=1", f"EXTEND_TIMEOUT_USEC={round((self._pool.settings.drain_s + _END_S) * 1e6)}")
         watchdog.stop()
         self._stop(why, listening)
 

@@ -132,7 +132,7 @@ class Carrier:
             self._loop.flush(connection)
         exchange = connection.exchange
         if exchange is None:
-            if data is not None:
+            if data is not None and not connection.retired:  # else it was given up in this very turn
                 self._on_idle_event(connection, unasked=bool(data))
         elif data:
             self._on_answer_bytes(connection, exchange, data)

@@ -182,7 +182,7 @@ class Connections:
                 continue
             if not self.crowding.is_passed_over(exchange, now):
                 return None
-            self.crowding.limit(sum(other.proven for other in self.all), now)
+            self.crowding.passed_over(exchange, sum(other.proven for other in self.all), now)
             self._give_up(connection)
             return exchange
         return None

@@ -202,9 +202,8 @@ class Worker(Loop):
         self.waiting.pop(failover, None)
         self.ledger.decided(failover)
 
-    def _lend_again(self) -> None:
-        """Connections whose answer came a turn ago, and that a wait has seen quiet since."""
-        returned, self._returned = self._returned, []
+    def _lend_again(self, returned: list[Connection]) -> None:
+        """Connections whose answer came a turn ago: the wait since has seen them quiet, or they are retired."""
         for connection in returned:
             exchange = connection.connections.take_back(connection, self.now)
             if exchange is not None:
@@ -216,8 +215,7 @@ class Worker(Loop):
         happened = self.wait(self._timeout_s())
         if self.again:
             happened += self._read_again({event[0] for event in happened})
-        if self._returned:
-            self._lend_again()
+        returned, self._returned = self._returned, []
         requests = []
         for event in happened:
             peer, flags, data = event
@@ -229,6 +227,8 @@ class Worker(Loop):
                     self.carrier.on_event(peer, data)
             else:
                 requests.append(event)
+        if returned:
+            self._lend_again(returned)
         for peer, flags, data in requests:
             assert isinstance(peer, Session)
             self._on_client(peer, flags, data)
