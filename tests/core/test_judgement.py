@@ -285,15 +285,3 @@ def test_probe_off_a_live_request_is_the_trial() -> None:
     assert [1, 1] == [len(world.at("A")), len(world.at("B"))]
     world.answer(world.at("A")[0])
     assert world["A"].state == "up"
-
-
-def test_probe_every_finds_a_death_in_a_quiet_night() -> None:
-    """A service that is up and has answered nobody for so long is probed."""
-    world = World("A=h:1", health=HealthRules(probe_every_s=60))
-    world.ask()
-    world.answer_all()
-    world.wait(59)
-    assert not world.probe("A", None)
-    world.wait(1)
-    assert world.probe("A", K.REFUSED)
-    assert world["A"].state == "down"

@@ -64,4 +64,4 @@ def test_idle_checks_are_for_the_idle() -> None:
         assert world.probe("A", None)
     world.wait(60)
     assert world.probe("A", K.REFUSED)
-    assert world["A"].state == "up"  # one refused connection is chance
+    assert world["A"].state == "down"
