@@ -127,7 +127,8 @@ def logging(services: Sequence[Service], loader: Loader, seconds: float) -> Mapp
                     assert proxy.process is not None
                     proxy.process.stop()
                 logged = journal.entries() - before
-                asked = result["all_answers"] + clients  # each asked once in the ramp
-                result["logged"] = round(min(1.0, logged / asked), 4) if name == "-l" and journal.counts else None
+                # Some were asked in the ramp, at most one a client, and are not among the answers.
+                share = round(min(1.0, logged / result["all_answers"]), 4)
+                result["logged"] = share if name == "-l" and journal.counts else None
                 found[f"{name}, {pace}"] = result | {"sink": journal.sink}
     return found

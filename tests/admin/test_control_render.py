@@ -29,6 +29,16 @@ def service(name: str, **values: Any) -> dict[str, Any]:
         "last_error_age_s": None,
         "probes_answered": 0,
         "probes_failed": 0,
+        "suspects": 0,
+        "hedges_sent": 0,
+        "hedges_won": 0,
+        "hedges_lost": 0,
+        "connections_busy": 0,
+        "connections_idle": 0,
+        "connections_waiting": 0,
+        "max_connections": None,
+        "queued": 0,
+        "queued_for_s": 0.0,
         "share": None,
         "p50_s": None,
         "p99_s": None,
@@ -45,6 +55,7 @@ def status(*services: dict[str, Any], **values: Any) -> dict[str, Any]:
         "clients": 87,
         "max_clients": 1000,
         "default_action": "dunno",
+        "affinity": [],
         "log_level": "info",
         "log_requests": False,
         "log_dropped": 0,
@@ -63,7 +74,8 @@ BUSY = status(
     service(
         "GREY1", weight=2.0, queries=12_345, answers=12_340, failed=3, in_flight=2, share=2 / 3, p50_s=0.00123,
         p99_s=0.0141, failures={"closed": 1, "answer_timeout": 2}, last_error="answer_timeout: no answer within 30 s",
-        last_error_age_s=11_530.5,
+        last_error_age_s=11_530.5, connections_busy=2, connections_idle=3, connections_waiting=1, max_connections=6,
+        queued=5, queued_for_s=0.25, hedges_sent=8, hedges_won=5, hedges_lost=2, suspects=1,
     ),
     service(
         "GREY2", address="[2001:db8::2]:10031", weight=0.5, state="down", trial_in_s=16.2, queries=6002,
@@ -83,6 +95,9 @@ GREY1    10.0.0.1:10031           10       2  up                             2  
 GREY2    [2001:db8::2]:10031      10     0.5  down for another 17 s          0     6002     5999       3  0.46 ms  1.5 s  33.3 %
 SPARE    unix:/run/spare          20       1  probing                        0        0        0       0        -      -       -
 OLD      old.example.org:10031    30       1  draining                       0        0        0       0        -      -       -
+
+CONNECTIONS
+GREY1  2 busy, 3 idle, 1 waiting of 6; 5 requests queued for 250 ms; 8 hedged, 5 won, 2 lost; 1 suspect
 
 FAILURES
 GREY1  answer_timeout 2, closed 1; last: answer_timeout: no answer within 30 s (3 h 12 min ago)

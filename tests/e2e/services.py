@@ -36,6 +36,11 @@ class Service:
         if self._process is not None:
             self._process.kill()
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.signal(number)
+
     def __enter__(self) -> Self:
         self.start()
         return self

@@ -28,9 +28,13 @@ EVENT = {"timestamp": "t", "level": "warning", "event": "service.failed", "servi
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What was sent to journald."""
+    """What was sent to journald, entries without a field of several lines."""
     sent: list[dict[str, Any]] = []
-    monkeypatch.setattr(journald, "send", lambda **fields: sent.append(fields))
+
+    def keep(entry: bytes) -> None:
+        sent.append(dict(line.split("=", 1) for line in entry.decode().splitlines()))
+
+    monkeypatch.setattr(journald, "send", keep)
     return sent
 
 
@@ -39,9 +43,9 @@ def test_journal_fields(sent: list[dict[str, Any]]) -> None:
     JournalSink().write("{}", EVENT, Level.WARNING)
     expected = {
         "MESSAGE": "{}",
-        "PRIORITY": syslog.LOG_WARNING,
+        "PRIORITY": str(syslog.LOG_WARNING),
         "SYSLOG_IDENTIFIER": "hapolicy",
-        "SYSLOG_FACILITY": 2,
+        "SYSLOG_FACILITY": "2",
         "HAPOLICY_EVENT": "service.failed",
         "HAPOLICY_SERVICE": "GREY1",
         "HAPOLICY_INSTANCE": "1.2",
@@ -62,7 +66,7 @@ def test_priorities(sent: list[dict[str, Any]]) -> None:
     for level in Level:
         JournalSink().write("", EVENT, level)
     expected = [syslog.LOG_DEBUG, syslog.LOG_INFO, syslog.LOG_WARNING, syslog.LOG_ERR]
-    assert expected == [fields["PRIORITY"] for fields in sent]
+    assert expected == [int(fields["PRIORITY"]) for fields in sent]
 
 
 def test_journal_values_are_printable(sent: list[dict[str, Any]], capture: Capture) -> None:

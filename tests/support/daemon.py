@@ -11,7 +11,7 @@ from typing import Any
 from tests.support.procs import PATIENCE_S, Event, Process
 
 # With a switch interval for the tests, hapolicy goes by it, too (see conftest.py).
-_HURRIED = "from hapolicy import cli, daemon; daemon._SWITCH_INTERVAL_S = {}; raise SystemExit(cli.main())"
+_HURRIED = "import sys; from hapolicy import cli; sys.setswitchinterval({}); raise SystemExit(cli.main())"
 _INTERVAL_S = os.environ.get("HAPOLICY_TEST_SWITCH_INTERVAL")
 PROGRAM = (sys.executable, *(["-c", _HURRIED.format(float(_INTERVAL_S))] if _INTERVAL_S else ["-m", "hapolicy"]))
 

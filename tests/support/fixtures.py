@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +22,15 @@ from tests.support.procs import wait_until
 from tests.support.recorder import Recorder
 
 MakePool = Callable[..., Pool]
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that Postfix's, postgrey's and nobody's processes may enter, which pytest's own are not."""
+    path = Path(tempfile.mkdtemp(prefix="hapolicy-e2e-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture

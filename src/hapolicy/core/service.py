@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 from hapolicy.core.address import Address, AddressError, TcpAddress, parse_address, split_address
@@ -50,6 +51,11 @@ class Service:
     probe: Probe | None = None
     slow_start_s: float = 0.0
     suspect_action: str | None = None
+
+    @cached_property
+    def described(self) -> dict[str, object]:
+        """As events of it tell."""
+        return {"service": self.name, "address": str(self.address), "prio": self.prio, "weight": float(self.weight)}
 
     def __str__(self) -> str:
         fields = f"{self.name}={self.address}:{self.prio}:{_decimal(self.weight)}:{_decimal(self.timeout_s)}"

@@ -21,9 +21,13 @@ _socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
 atexit.register(_socket.close)
 
 
-def send(**fields: object) -> None:
-    """Have journald keep an entry of these fields. Raises OSError where it does not take it."""
-    entry = b"".join(_field(name, str(value).encode("utf-8", "replace")) for name, value in fields.items())
+def encoded(**fields: object) -> bytes:
+    """These fields as a part of an entry."""
+    return b"".join(_field(name.encode(), str(value).encode("utf-8", "replace")) for name, value in fields.items())
+
+
+def send(entry: bytes) -> None:
+    """Have journald keep an entry. Raises OSError where it does not take it."""
     try:
         _socket.sendto(entry, socket.MSG_DONTWAIT, _JOURNAL)
     except OSError as error:
@@ -32,10 +36,10 @@ def send(**fields: object) -> None:
         _send_file(entry)
 
 
-def _field(name: str, value: bytes) -> bytes:
+def _field(name: bytes, value: bytes) -> bytes:
     if b"\n" in value:
-        return b"%s\n%s%s\n" % (name.encode(), struct.pack("<Q", len(value)), value)
-    return b"%s=%s\n" % (name.encode(), value)
+        return b"%s\n%s%s\n" % (name, struct.pack("<Q", len(value)), value)
+    return b"%s=%s\n" % (name, value)
 
 
 def _send_file(entry: bytes) -> None:

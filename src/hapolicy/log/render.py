@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, MutableMapping
+from functools import lru_cache
 from typing import Any
 
 from hapolicy.core.event import Event, Level
@@ -53,15 +54,19 @@ def _flatten(_: Any, level: str, event: MutableMapping[str, Any]) -> MutableMapp
     """One flat object, what every event has first."""
     now = time.time()
     seconds = int(now)
-    when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
     flat = {
-        "timestamp": f"{when}.{int((now - seconds) * 1_000_000):06d}Z",
+        "timestamp": f"{_second(seconds)}.{int((now - seconds) * 1_000_000):06d}Z",
         "level": level,
         "event": event["event"],
     }
     for name, value in event["fields"].items():
         flat.setdefault(name, _printable(value))
     return flat
+
+
+@lru_cache(maxsize=2)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def _printable(value: Any) -> Any:

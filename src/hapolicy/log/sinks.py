@@ -26,6 +26,7 @@ _PRIORITIES = {
     Level.WARNING: syslog.LOG_WARNING,
     Level.ERROR: syslog.LOG_ERR,
 }
+_JOURNAL_FIELDS = {name: f"HAPOLICY_{name.upper()}" for name in ("event", "service", "instance")}
 _FILE_MODE = 0o640
 
 
@@ -41,18 +42,13 @@ class _Datagrams:
 class JournalSink(_Datagrams):
     """journald's native protocol: only by it do fields arrive; on stderr journald takes JSON for text."""
 
+    def __init__(self) -> None:
+        same = {"SYSLOG_IDENTIFIER": IDENTIFIER, "SYSLOG_FACILITY": _FACILITY_MAIL, "SYSLOG_PID": os.getpid()}
+        self._heads = {level: journald.encoded(PRIORITY=priority, **same) for level, priority in _PRIORITIES.items()}
+
     def write(self, line: str, fields: Mapping[str, Any], level: Level) -> None:
-        named = {
-            f"HAPOLICY_{name.upper()}": str(fields[name]) for name in ("event", "service", "instance") if name in fields
-        }
-        journald.send(
-            MESSAGE=line,
-            PRIORITY=_PRIORITIES[level],
-            SYSLOG_IDENTIFIER=IDENTIFIER,
-            SYSLOG_FACILITY=_FACILITY_MAIL,
-            SYSLOG_PID=os.getpid(),
-            **named,
-        )
+        named = {field: fields[name] for name, field in _JOURNAL_FIELDS.items() if name in fields}
+        journald.send(self._heads[level] + journald.encoded(MESSAGE=line, **named))
 
 
 class SyslogSink(_Datagrams):

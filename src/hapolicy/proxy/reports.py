@@ -28,12 +28,8 @@ def _answered(failover: Failover, now: float) -> Event:
     winner = failover.winner
     assert winner is not None
     upstream = winner.upstream
-    service = upstream.service
     return events.REQUEST_ANSWERED(
-        service=service.name,
-        address=str(service.address),
-        prio=service.prio,
-        weight=float(service.weight),
+        **upstream.service.described,
         queries=upstream.queries,
         answers=upstream.answers,
         failed=upstream.failed,

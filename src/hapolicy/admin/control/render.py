@@ -64,17 +64,45 @@ def headline(status: Status) -> list[str]:
         counts[request["outcome"]] = counts.get(request["outcome"], 0) + request["count"]
     requests = [f"{counts.get(outcome, 0)} {outcome}" for outcome in ("answered", "defaulted", "suspect")]
     dropped = [f"{counted(status['log_dropped'], 'log event')} dropped"] if status["log_dropped"] else []
+    affinity = f"; affinity {', '.join(map(safe, status['affinity']))}" if status["affinity"] else ""
     logs = f"log level {safe(status['log_level'])}" + (", requests logged" if status["log_requests"] else "")
     return [
         f"hapolicy {safe(status['version'])}, pid {status['pid']}, running for {_long(status['uptime_s'])},"
         f" {status['clients']} of {counted(status['max_clients'], 'client')}",
-        f"requests: {', '.join([*requests, *dropped])}; default action {safe(status['default_action'])}; {logs}",
+        f"requests: {', '.join([*requests, *dropped])};"
+        f" default action {safe(status['default_action'])}{affinity}; {logs}",
     ]
 
 
 def rows(status: Status) -> list[Row]:
     """The services, in the order in which they are asked."""
     return [Row(_cells(service), COLOURS.get(service["state"], "red")) for service in status["services"]]
+
+
+def sections(status: Status) -> list[tuple[str, list[tuple[str, str]]]]:
+    """What stands below the table: titles, each with a line for each service that has something to say."""
+    return [
+        (title, lines) for title, lines in (("CONNECTIONS", traffic(status)), ("FAILURES", troubles(status))) if lines
+    ]
+
+
+def traffic(status: Status) -> list[tuple[str, str]]:
+    """For each service that is used: its connections; what waits for one; hedges; requests that broke it."""
+    return [(safe(service["name"]), text) for service in status["services"] if (text := _traffic(service))]
+
+
+def _traffic(service: Status) -> str:
+    kinds = [(service[f"connections_{kind}"], kind) for kind in ("busy", "idle", "waiting")]
+    parts = [", ".join(f"{count} {kind}" for count, kind in kinds if count)]
+    if parts[0] and service["max_connections"]:
+        parts[0] += f" of {service['max_connections']}"
+    if service["queued"]:
+        parts.append(f"{counted(service['queued'], 'request')} queued for {_short(service['queued_for_s'])}")
+    if service["hedges_sent"]:
+        parts.append(f"{service['hedges_sent']} hedged, {service['hedges_won']} won, {service['hedges_lost']} lost")
+    if service["suspects"]:
+        parts.append(f"{service['suspects']} suspect")
+    return "; ".join(filter(None, parts))
 
 
 def troubles(status: Status) -> list[tuple[str, str]]:
@@ -112,10 +140,9 @@ def render(status: Status, *, colours: bool, width: int | None = None) -> str:
         cells = _aligned(row.cells, widths)
         cells[_STATE] = paint(cells[_STATE], row.colour)
         lines.append(_joined(cells, kept))
-    failed = troubles(status)
-    if failed:
-        width = max(len(name) for name, _ in failed)
-        lines += ["", paint("FAILURES", "bold"), *(f"{name:{width}}  {text}" for name, text in failed)]
+    for title, said in sections(status):
+        width = max(len(name) for name, _ in said)
+        lines += ["", paint(title, "bold"), *(f"{name:{width}}  {text}" for name, text in said)]
     return "\n".join(lines)
 
 

@@ -42,10 +42,11 @@ def _render(status: Status, width: int) -> RenderableType:
         styles = {"STATE": row.colour}
         services.add_row(*(Text(row.cells[index], styles.get(title, "")) for index, title, _ in columns))
     lines = [Text(line) for line in table.headline(status)]
-    troubles = table.troubles(status)
-    below = [Text(), Text("FAILURES", style="bold")] if troubles else []
-    failed = Table.grid(padding=(0, 2, 0, 0))
-    for name, text in troubles:
-        failed.add_row(Text(name), Text(text))
+    below: list[RenderableType] = []
+    for title, said in table.sections(status):
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        for name, text in said:
+            grid.add_row(Text(name), Text(text))
+        below += [Text(), Text(title, style="bold"), grid]
     clock = Text(time.strftime("%H:%M:%S, every second; Ctrl-C ends"), style="dim")
-    return Group(*lines, clock, Text(), services, *below, failed)
+    return Group(*lines, clock, Text(), services, *below)
