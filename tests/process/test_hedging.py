@@ -18,7 +18,7 @@ def test_hedges_of_a_slow_pool_are_bounded() -> None:
     with (
         Sample("A", "--fault", "slow") as a,
         Sample("B", "--fault", "slow") as b,
-        Daemon("-s", a.service(), "-s", b.service(), "--hedge", "0.1") as daemon,
+        Daemon("-s", a.service(), "-s", b.service(), "--hedge", "0.1", "--verbose") as daemon,
     ):
         for service in (a, b):
             service.fault("late", 0.3)  # answers each request after 300 ms, and goes on reading
@@ -30,7 +30,7 @@ def test_hedges_of_a_slow_pool_are_bounded() -> None:
         hedges = len(daemon.events_of("request.hedged"))
         check_answers(load.ledger, 5)
         assert 0 == load.ledger.defaulted
-        assert sent < queries <= 1.1 * sent
+        assert sent < queries <= 1.1 * sent + 1
         assert hedges == queries - sent
 
 
@@ -41,7 +41,8 @@ def test_a_mail_is_asked_of_the_next_service_after_the_time_that_was_set() -> No
         Sample("B") as b,
         Sample("C") as c,
         Daemon(
-            "-s", a.service(":1"), "-s", b.service(":2,hedge=off"), "-s", c.service(":3"), "--hedge", "0.2"
+            *("-s", a.service(":1"), "-s", b.service(":2,hedge=off"), "-s", c.service(":3")),
+            *("--hedge", "0.2", "--verbose"),
         ) as daemon,
         NumberedLoad(daemon.address, 1, deadline_s=5) as load,
     ):

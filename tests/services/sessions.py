@@ -25,7 +25,7 @@ class Sessions:
             session.ehlo()
             for mail in range(self._recipients):
                 session.rset()
-                session.mail(f"sender-{number}-{mail}@example.invalid")
+                session.mail(f"s{number}m{mail}@example.invalid")  # postgrey takes numbers with hyphens for VERP
                 self.replies.append(recipient_reply(session, "user@test.invalid"))
                 time.sleep(self._pause_s)
 

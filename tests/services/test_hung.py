@@ -45,6 +45,7 @@ def test_no_mail_waits_for_it(
 ) -> None:
     """Two postgreys behind a real Postfix: no 451 of Postfix's own, and each recipient has its reply in time."""
     postfix = Postfix(folder)
+    postfix.add_text("smtpd_soft_error_limit = 10000\nsmtpd_hard_error_limit = 10000\n", "")
     with (
         Postgrey("grey1", folder) as grey1,
         Postgrey("grey2", folder) as grey2,

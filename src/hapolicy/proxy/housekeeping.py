@@ -19,6 +19,7 @@ IDLE_TICK_S = 0.5
 
 # Hedges with a fixed time are bounded: a pool that is slow must not get twice the load.
 HEDGE_SHARE = 0.1
+HEDGE_LEAST = 10  # where few requests come, each of the first ones counts
 HEDGE_WINDOW = 1000
 
 _UNREAD_OUTPUT_S = 1.0  # while stopping: a client that does not read its answer is not waited for
@@ -117,7 +118,7 @@ class Housekeeping:
         begun, hedged = self._worker.begun, self._hedged
         while hedged and begun - hedged[0] >= HEDGE_WINDOW:
             hedged.popleft()
-        return len(hedged) < HEDGE_SHARE * min(begun, HEDGE_WINDOW)
+        return len(hedged) < max(HEDGE_LEAST, HEDGE_SHARE * min(begun, HEDGE_WINDOW))
 
     def _tick_slowly(self, now: float) -> None:
         worker = self._worker
