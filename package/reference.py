@@ -1,14 +1,21 @@
-"""Makes docs/reference from the code: options, events, metrics."""
+"""Makes docs/reference from the code: options, hapolicyctl, events, metrics."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from hapolicy.admin.control.commands import parser as hapolicyctl
+from hapolicy.admin.http.metrics import StatusCollector
+from hapolicy.admin.status import Status
 from hapolicy.config.options import OPTIONS
 from hapolicy.core.events import REGISTRY
+from hapolicy.core.latencies import BOUNDS_S
+from hapolicy.core.status import ServiceStatus
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "reference"
 
@@ -54,7 +61,76 @@ def _events() -> Iterator[str]:
         yield ""
 
 
-PAGES = {"options.md": options_page, "events.md": events_page}
+def hapolicyctl_page() -> str:
+    """Every command of hapolicyctl."""
+    return "\n".join(_hapolicyctl()) + "\n"
+
+
+def _hapolicyctl() -> Iterator[str]:
+    grammar = hapolicyctl()
+    yield "# hapolicyctl\n"
+    yield f"{grammar.description}\n"
+    yield f"{grammar.epilog}\n"
+    yield "| option | meaning |"
+    yield "|---|---|"
+    for action in grammar._actions:
+        if action.option_strings:
+            yield f"| `{_words(action)}` | {_help(action)} |"
+    (commands,) = [a for a in grammar._actions if isinstance(a, argparse._SubParsersAction)]
+    for name, command in commands.choices.items():
+        arguments = [action for action in command._actions if action.dest != "help"]
+        positional = " ".join(_words(action) for action in arguments if not action.option_strings)
+        yield f"\n## hapolicyctl {name} {positional}".rstrip() + "\n"
+        yield command.description or ""
+        if arguments:
+            yield ""
+        for action in arguments:
+            yield f"- `{_words(action)}`: {_help(action)}"
+        if command.epilog:
+            yield f"\n{command.epilog}"
+
+
+def _words(action: argparse.Action) -> str:
+    names, metavar = ", ".join(action.option_strings), "" if action.nargs == 0 else str(action.metavar or action.dest)
+    words = f"{names} {metavar}".strip()
+    return f"[{words} ...]" if action.nargs == "*" else words
+
+
+def _help(action: argparse.Action) -> str:
+    return (action.help or "").replace("|", "\\|")
+
+
+def metrics_page() -> str:
+    """Every metric of /metrics."""
+    return "\n".join(_metrics()) + "\n"
+
+
+def _metrics() -> Iterator[str]:
+    yield "# Metrics\n"
+    yield "At `/metrics` of `--http`, in the Prometheus and OpenMetrics formats. Counters begin anew with the daemon.\n"
+    yield "| metric | type | labels | meaning |"
+    yield "|---|---|---|---|"
+    for family in sorted(StatusCollector(_status).collect(), key=lambda family: family.name):
+        suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
+        labels = sorted({label for sample in family.samples for label in sample.labels} - {"le"})
+        named = ", ".join(f"`{label}`" for label in labels)
+        yield f"| `{family.name}{suffix}` | {family.type} | {named} | {family.documentation} |"
+
+
+def _status() -> Status:
+    """Of a daemon with one service, all figures 0."""
+    blank: dict[str, Any] = {field.name: 0 for field in dataclasses.fields(ServiceStatus)}
+    service = ServiceStatus(**blank | {"name": "A", "failures": {}, "latency_counts": [0] * len(BOUNDS_S)})
+    blank = {field.name: 0 for field in dataclasses.fields(Status)}
+    return Status(**blank | {"version": "", "requests": [], "services": [service], "changes": []})
+
+
+PAGES = {
+    "options.md": options_page,
+    "hapolicyctl.md": hapolicyctl_page,
+    "events.md": events_page,
+    "metrics.md": metrics_page,
+}
 
 
 def main() -> int:
