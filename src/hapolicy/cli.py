@@ -26,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.check:
             _check_parts(settings)
             _print_plan(settings)
+            if options.connect:
+                return _try_services(settings)
         else:
             _run(settings, lambda: settings_from(parse(words), stdin_is_client=stdin_is_client))
     except Asked as asked:
@@ -76,6 +78,17 @@ def _print_plan(settings: Settings) -> None:
         print(line)
     for argument, warning in settings.warnings:
         print(f"hapolicy: warning: {quoted(argument)}: {warning}", file=sys.stderr)
+
+
+def _try_services(settings: Settings) -> int:
+    """Ask each service once, past any daemon, and print what it says: ``--check --connect``."""
+    from hapolicy.admin.trial import lines_of
+
+    status = os.EX_OK
+    for line, well in lines_of(settings):
+        print(line)
+        status = status if well else os.EX_UNAVAILABLE
+    return status
 
 
 def _complain(text: str, status: int) -> int:

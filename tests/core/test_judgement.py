@@ -116,6 +116,17 @@ def test_the_only_service_is_asked_twice_before_a_request_is_poison() -> None:
     assert poison.action.startswith("DEFER_IF_PERMIT")
 
 
+def test_a_drained_service_gets_no_second_try() -> None:
+    """Nothing new is asked of it, not even the same request once more."""
+    world = World("A=h:1")
+    asked = world.ask()
+    world["A"].draining = True
+    world.plan.scheduler.changed()
+    world.fail(world.at("A")[0], K.CLOSED)
+    assert asked.action == "dunno"
+    assert [] == world.sent
+
+
 def test_the_only_service_answers_at_the_second_try() -> None:
     """A connection broke: the request does not suffer."""
     world = World("A=h:1")

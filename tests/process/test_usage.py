@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import sys
@@ -184,6 +185,27 @@ def test_check_prints_what_would_run() -> None:
     service = "A at 127.0.0.1:10023, prio 9, weight 2, timeout 1.5 s"
     for expected in (address, "control   unix:/run/c", "http      127.0.0.1:10061", service, "unix:/run/b", "dunno"):
         assert expected in done.stdout
+
+
+def test_check_connect_asks_each_service() -> None:
+    """What each says, as a probe would hear it; 69 when one is not well, and only a connection with probe=tcp."""
+    with Sample("A") as a, Sample("B") as b:
+        words = ["--check", "--connect", "-s", a.service(), "-s", b.service(",probe=tcp")]
+        done = hapolicy(*words)
+        assert (0, "") == (done.returncode, done.stderr)
+        assert re.search(r"^try       A: DUNNO A hapolicy\.check\.\w+ \(\d+\.\d ms\)$", done.stdout, re.M)
+        assert re.search(r"^try       B: takes connections \(\d+\.\d ms\)$", done.stdout, re.M)
+        assert re.search(r"^as user   \w+", done.stdout, re.M)
+        assert (1, 0) == (a.stats()["requests"], b.stats()["requests"])
+        b.fault("refuse")
+        done = hapolicy(*words)
+        assert 69 == done.returncode
+        assert "try       B: failed, refused: Connection refused\n" in done.stdout
+    done = hapolicy("--connect", "-s", "A=127.0.0.1:1")
+    assert (78, "hapolicy: --connect tries the services, and goes with --check; example: --check --connect\n") == (
+        done.returncode,
+        done.stderr,
+    )
 
 
 def test_check_knows_one_from_many() -> None:

@@ -69,6 +69,8 @@ def settings_from(options: argparse.Namespace, *, stdin_is_client: bool) -> Sett
     if options.stdio and (options.listen or options.no_stdio):
         other = "--listen" if options.listen else "--no-stdio"
         raise ConfigError(f"--stdio serves the one client on stdin; it does not go with {other}")
+    if options.connect and not options.check:
+        raise ConfigError("--connect tries the services, and goes with --check; example: --check --connect")
     is_daemon = options.no_stdio or options.listen or options.control or options.http
     log_path = options.log if isinstance(options.log, str) else None
     settings = Settings(

@@ -238,4 +238,5 @@ OPTIONS: tuple[Option, ...] = (
         reloads=False,
     ),
     Option(("--check",), "Say what would run and what is doubtful about it, and exit."),
+    Option(("--connect",), "With --check: also ask each service, as a probe would, and show what it says."),
 )

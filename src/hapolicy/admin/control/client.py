@@ -1,4 +1,4 @@
-"""What ``hapolicyctl`` asks, and whom: the daemon over its control socket, or one policy service directly."""
+"""What ``hapolicyctl`` asks the daemon over its control socket."""
 
 from __future__ import annotations
 
@@ -10,21 +10,14 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from hapolicy.admin.control.protocol import Code, Order, OrderError, line_of, request_of, result_of
-from hapolicy.core.address import Address, TcpAddress
-from hapolicy.core.failures import FailureKind, ServiceFailure
-from hapolicy.core.protocol import AnswerReader, MalformedAnswer, action_of
+from hapolicy.admin.control.protocol import Code, Order, OrderError, line_of, result_of
 from hapolicy.core.synthetic import request_attributes
-from hapolicy.net.connect import kind_of
 
 # The daemon itself gives a reload 10 s.
 _REPLY_MAX_S = 15.0
 
 # Longer than any sensible --deadline; whoever tires of waiting has Ctrl-C.
 _QUERY_MAX_S = 1000.0
-
-# A service's own default timeout.
-_SERVICE_MAX_S = 30.0
 
 _REPLY_MAX_BYTES = 16 * 1024 * 1024  # a status is 1 kB a service
 
@@ -58,53 +51,6 @@ def order(path: str, command: str, **arguments: Any) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise NoDaemon(f"unix:{path}: {reason}; does hapolicy run, with --control unix:{path}?") from None
-
-
-def ask_service(address: Address, attributes: dict[str, str]) -> dict[str, Any]:
-    """Ask a policy service itself. Raises `ServiceFailure`, or `OrderError` for what makes no request."""
-    request = request_of(attributes)
-    start = time.monotonic()
-    try:
-        with _connect(address) as sock:
-            sock.sendall(request.raw)
-            answer = _answer(sock, start + _SERVICE_MAX_S)
-    except TimeoutError:
-        raise ServiceFailure(FailureKind.ANSWER_TIMEOUT, f"no answer within {_SERVICE_MAX_S:g} s") from None
-    except socket.gaierror as error:
-        raise ServiceFailure(FailureKind.UNRESOLVABLE, error.strerror or str(error)) from None
-    except OSError as error:
-        raise ServiceFailure(kind_of(error), error.strerror or str(error)) from None
-    took_ms = round((time.monotonic() - start) * 1000, 3)
-    return {"action": action_of(answer), "service": str(address), "took_ms": took_ms}
-
-
-def _connect(address: Address) -> socket.socket:
-    if isinstance(address, TcpAddress):
-        return socket.create_connection((address.host, address.port), _SERVICE_MAX_S)
-    sock = socket.socket(socket.AF_UNIX)
-    sock.settimeout(_SERVICE_MAX_S)
-    try:
-        sock.connect(address.path)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _answer(sock: socket.socket, deadline: float) -> bytes:
-    """The whole answer. Raises OSError and `ServiceFailure`."""
-    reader = AnswerReader()
-    while True:
-        sock.settimeout(max(0.001, deadline - time.monotonic()))
-        data = sock.recv(4096)
-        if not data:
-            raise ServiceFailure(FailureKind.CLOSED, "closed before a whole answer")
-        try:
-            answer = reader.feed(data)
-        except MalformedAnswer as error:
-            raise ServiceFailure(FailureKind.MALFORMED, str(error)) from None
-        if answer is not None:
-            return answer
 
 
 def attributes_of(words: Sequence[str]) -> dict[str, str]:

@@ -21,7 +21,8 @@ import hapolicy
 from hapolicy.admin.control import client as asking
 from hapolicy.admin.control import outputs
 from hapolicy.admin.control import render as table
-from hapolicy.admin.control.protocol import Code, OrderError
+from hapolicy.admin.control.protocol import Code, OrderError, request_of
+from hapolicy.admin.direct import ask_service
 from hapolicy.core.address import Address, AddressError, TcpAddress, UnixAddress, parse_address, split_address
 from hapolicy.core.event import Level
 from hapolicy.core.failures import ServiceFailure
@@ -225,9 +226,10 @@ def _query(options: argparse.Namespace) -> None:
 
 def _ask_service(address: Address, attributes: dict[str, str]) -> dict[str, Any]:
     try:
-        return asking.ask_service(address, attributes)
+        action, took_ms = ask_service(address, request_of(attributes).raw)
     except ServiceFailure as failure:
         raise OrderError(Code.UNAVAILABLE, f"{address}: {failure}") from None
+    return {"action": action, "service": str(address), "took_ms": took_ms}
 
 
 def _completion(shell: str) -> str:
