@@ -245,6 +245,15 @@ def test_last_resort() -> None:
     assert world["A"].state == "up"
 
 
+def test_a_drained_service_is_no_last_resort() -> None:
+    """Though it went down by a quick failure."""
+    world = World("A=h:1")
+    fail_in_a_row(world, "A", K.REFUSED, 3)
+    world["A"].draining = True
+    assert world.ask().action == "dunno"
+    assert world.sent == []
+
+
 def test_a_service_that_hung_is_no_last_resort() -> None:
     """It would only cost time."""
     world = World("A=h:1")
