@@ -294,6 +294,19 @@ def test_a_stale_permit_says_nothing() -> None:
     assert world["A"].state == "up"
 
 
+def test_a_late_answer_brings_no_service_up() -> None:
+    """It was asked before the service went down; only a probe tells how it is now."""
+    world = World("A=h:1", "B=h:2:20")
+    world.ask()
+    (late,) = world.at("A")
+    world["A"].trip(world.now)
+    world.answer(late)
+    assert world["A"].state == "down"
+    world.wait(1)
+    assert world.probe("A", None)
+    assert world["A"].state == "up"
+
+
 def test_probe_off_a_live_request_is_the_trial() -> None:
     """One, after the cooldown; the others go elsewhere."""
     world = World("A=h:1", "B=h:2:20", health=HealthRules(probe=Probe.OFF))

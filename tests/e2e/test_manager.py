@@ -91,7 +91,8 @@ def test_an_entry_longer_than_a_datagram_reaches_the_journal(machine: Booted) ->
     """The way to journald takes lines of any length, and values of several lines."""
     text = "x" * 300_000 + "\nsecond line"
     program = (
-        "from hapolicy.log import journald; journald.send(MESSAGE='x' * 300_000 + '\\nsecond line', HAPOLICY_TEST=1)"
+        "from hapolicy.log.journald import encoded, send;"
+        " send(encoded(MESSAGE='x' * 300_000 + '\\nsecond line', HAPOLICY_TEST=1))"
     )
     machine.run("/usr/lib/hapolicy/bin/python3", "-I", "-c", program)
     wait_until(lambda: machine.try_to("journalctl", "-o", "cat", "HAPOLICY_TEST=1").stdout, "the entry")
