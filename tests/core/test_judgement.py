@@ -294,6 +294,25 @@ def test_a_stale_permit_says_nothing() -> None:
     assert world["A"].state == "up"
 
 
+def test_a_probe_that_was_overtaken_by_an_operator_ends_nobody_elses() -> None:
+    """It comes to nothing while the next probe is under way: that one still counts."""
+    world = World("A=h:1")
+    upstream = world["A"]
+    upstream.trip(world.now)
+    world.wait(2)
+    overtaken = upstream.probe_due(world.now)
+    upstream.reset(world.now)
+    upstream.trip(world.now)
+    upstream.probing = False
+    world.wait(4)
+    current = upstream.probe_due(world.now)
+    assert overtaken
+    assert current
+    upstream.probe_withdrawn(overtaken, world.now)
+    upstream.probe_answered(current, world.now)
+    assert upstream.state == "up"
+
+
 def test_a_late_answer_brings_no_service_up() -> None:
     """It was asked before the service went down; only a probe tells how it is now."""
     world = World("A=h:1", "B=h:2:20")

@@ -9,9 +9,11 @@ import pytest
 
 from examples.policy_service import SampleService
 from hapolicy.core.address import TcpAddress
+from hapolicy.core.rules import HEDGE_OFF, RequestRules
 from hapolicy.net import resolver
 from hapolicy.net.resolver import Resolution
 from tests.proxy.asking import ask_at_once, client_of, service_of
+from tests.proxy.scripted import Full
 from tests.support.fixtures import MakePool
 from tests.support.procs import wait_until
 
@@ -45,6 +47,20 @@ def test_the_second_address_of_a_name_is_tried(make_pool: MakePool, monkeypatch:
     pool = make_pool("A=service.test:25")
     assert ["A"] * 6 == [answer.split()[1] for answer in ask_at_once(pool, 6)]
     assert ({}, "up") == (service_of(pool).failures, service_of(pool).state)
+
+
+def test_an_address_that_swallows_packets_leaves_time_for_the_next(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each address has its share of --connect-timeout, within the same request; nobody is charged."""
+    service = SampleService("A")
+    host, _, port = service.listen.rpartition(":")
+    with Full() as hole:
+        found = Resolution(((socket.AF_INET, hole.where), (socket.AF_INET, (host, int(port)))))
+        monkeypatch.setattr(resolver, "look_up", lambda address: found)
+        pool = make_pool("A=service.test:25", connect_timeout_s=1.2, requests=RequestRules(hedge=HEDGE_OFF))
+        assert ["A"] * 4 == [answer.split()[1] for answer in ask_at_once(pool, 4)]
+        assert ({}, "up") == (service_of(pool).failures, service_of(pool).state)
 
 
 def test_a_slow_first_look_up_charges_nobody(make_pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:
