@@ -19,6 +19,7 @@ from tests.support.procs import wait_until
 from tests.support.sample import Sample
 
 RELOADS = 100
+AT_ONCE_S = 2.0  # an idle connection is kept for five seconds and more
 
 
 @pytest.fixture
@@ -155,7 +156,20 @@ def test_a_request_in_flight_ends_on_the_old_pool(configured: Configured, sample
         reload(daemon, 1)
         assert "DUNNO A slow.1" == client.action()
         assert client.ask().startswith("DUNNO B")
-        wait_until(lambda: a.stats()["open"] == 0, "the link to A to end")
+        wait_until(lambda: a.stats()["open"] == 0, "the link to A to end", AT_ONCE_S)
+
+
+def test_idle_connections_end_with_their_service(configured: Configured, samples: list[Sample]) -> None:
+    """At once, not when they have been idle for long; those of a service that stays do not."""
+    a, b, _ = samples
+    configured.write(f"-s {a.service()}", f"-s {b.service()}")
+    with configured.daemon() as daemon, PolicyClient(daemon.address) as client:
+        for _ in range(4):
+            client.ask()
+        configured.write(f"-s {b.service()}")
+        reload(daemon, 1)
+        wait_until(lambda: a.stats()["open"] == 0, "the links to A to end", AT_ONCE_S)
+        assert b.stats()["open"]
 
 
 def test_what_takes_a_restart_is_told(configured: Configured, samples: list[Sample]) -> None:

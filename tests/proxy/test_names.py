@@ -59,7 +59,7 @@ def test_an_address_that_swallows_packets_leaves_time_for_the_next(
         found = Resolution(((socket.AF_INET, hole.where), (socket.AF_INET, (host, int(port)))))
         monkeypatch.setattr(resolver, "look_up", lambda address: found)
         pool = make_pool("A=service.test:25", connect_timeout_s=1.2, requests=RequestRules(hedge=HEDGE_OFF))
-        assert ["A"] * 4 == [answer.split()[1] for answer in ask_at_once(pool, 4)]
+        assert ask_at_once(pool, 1)[0].startswith("DUNNO A")
         assert ({}, "up") == (service_of(pool).failures, service_of(pool).state)
 
 
