@@ -8,12 +8,14 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from examples.policy_service import SampleService
 from hapolicy.core.rules import HEDGE_OFF, RequestRules
+from hapolicy.core.service import parse_service
 from hapolicy.net import connect
 from hapolicy.net.connect import SocketAddress
 from hapolicy.proxy import carrier
@@ -165,3 +167,17 @@ def test_an_answer_before_the_whole_request_ends_the_connection(
             for _ in range(3):
                 assert "DUNNO hasty" == client.ask(instance="mail", helo_name="x" * 60_000)
         assert 3 == service.connections
+
+
+def test_a_raised_limit_wakes_who_waits(make_pool: MakePool) -> None:
+    """With another max=N those that are queued have connections opened at once, not when one falls idle."""
+    service = SampleService("A")
+    service.set_fault("slow", 0.8)
+    pool = make_pool(f"A={service.listen},max=1", requests=RequestRules(hedge=HEDGE_OFF))
+    with ThreadPoolExecutor(1) as asking:
+        answers = asking.submit(ask_at_once, pool, 6)
+        wait_until(lambda: service_of(pool).queued == 5, "five to be queued")
+        began = time.monotonic()
+        pool.adopt(replace(pool.settings, services=(parse_service(f"A={service.listen},max=6"),)))
+        assert 6 == len(answers.result(20))
+        assert time.monotonic() - began < 3 * 0.8
