@@ -19,6 +19,8 @@ from hapolicy.core.service import parse_service
 from hapolicy.net import connect
 from hapolicy.net.connect import SocketAddress
 from hapolicy.proxy import carrier
+from hapolicy.proxy.connections import Connection, Connections
+from tests.core.world import World
 from tests.proxy.asking import ask_at_once, client_of, service_of
 from tests.proxy.scripted import Peer, Scripted
 from tests.support.capture import Capture
@@ -181,3 +183,22 @@ def test_a_raised_limit_wakes_who_waits(make_pool: MakePool) -> None:
         pool.adopt(replace(pool.settings, services=(parse_service(f"A={service.listen},max=6"),)))
         assert 6 == len(answers.result(20))
         assert time.monotonic() - began < 3 * 0.8
+
+
+def test_the_connection_that_was_used_last_is_lent_first() -> None:
+    """So that those that are not needed fall idle for long, and are closed."""
+    world = World("A=h:1")
+    connections = Connections(world["A"], None, lambda *_: None, lambda _: None)
+    with contextlib.ExitStack() as stack:
+        made = []
+        for _ in range(3):
+            ours, theirs = socket.socketpair()
+            stack.enter_context(ours)
+            stack.enter_context(theirs)
+            made.append(Connection(ours, connections, (), world.now))
+            connections.opened(made[-1])
+            connections.proved(made[-1], 0.001)
+        for connection in made:
+            connections.take_back(connection, world.now)
+        world.ask()
+        assert [made[2], made[1], made[0]] == [connections.lend(world.sent[0], None) for _ in range(3)]
