@@ -130,3 +130,16 @@ def test_a_request_is_hedged_once() -> None:
     assert second is not None
     assert None is asked.failover.hedge(first, world.now)
     assert None is asked.failover.hedge(second, world.now)
+
+
+def test_a_loser_that_never_answers_is_found_out() -> None:
+    """Nobody waits for it any more, and it is held against the service all the same."""
+    world = World("A=h:1", "B=h:2:20")
+    for number in range(8):
+        asked = world.ask(f"192.0.{number}.1")
+        (first,) = world.at("A")
+        world.wait(1.1)
+        world.send(asked.failover.hedge(first, world.now))
+        world.answer(world.at("B")[0])
+        world.fail(first, K.ANSWER_TIMEOUT)
+    assert 3 == world["A"]._verifying

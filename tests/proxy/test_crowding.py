@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from hapolicy.core.rules import HealthRules
 from hapolicy.proxy.pool import Pool
 from tests.proxy.asking import client_of, service_of
 from tests.support import frail
@@ -53,3 +54,13 @@ def test_a_pause_of_a_service_is_no_crowding(make_pool: MakePool, capture: Captu
 def _ask_often(pool: Pool, times: int = 20) -> list[str]:
     with client_of(pool) as client:
         return [client.ask() for _ in range(times)]
+
+
+def test_a_probe_finds_a_worker(make_pool: MakePool) -> None:
+    """An idle connection of ours gives way to it, where it holds the only one."""
+    with Sample("A", program=(*frail.PROGRAM, "1")) as service:
+        pool = make_pool(service.service(":1:1:1"), health=HealthRules(probe_every_s=0.5))
+        with client_of(pool) as client:
+            assert client.ask().startswith("DUNNO")
+            wait_until(lambda: service_of(pool).probes_answered >= 2, "probes")
+        assert (0, "up") == (service_of(pool).probes_failed, service_of(pool).state)
