@@ -134,3 +134,16 @@ def test_a_change_goes_on_with_whose_turn_it_is() -> None:
         taken.append(str(scheduler.turn()))
         scheduler.changed()
     assert ["M0", "M1", "M2"] * 3 == taken
+
+
+def test_who_fell_silent_is_asked_last_from_that_moment_on() -> None:
+    """Also by a request that takes no turn: a hedge, or the next try."""
+    one, other = tier = members(1, 1)
+    scheduler = Scheduler(tier)
+    for silent, first in ((one, other), (other, one)):
+        turns(scheduler, 4)
+        silent.silent = True
+        scheduler.changed()
+        assert scheduler.others(()) is first
+        silent.silent = False
+        scheduler.changed()

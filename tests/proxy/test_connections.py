@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from examples.policy_service import SampleService
-from hapolicy.core.rules import HEDGE_OFF, RequestRules
+from hapolicy.core.rules import HEDGE_OFF, HealthRules, RequestRules
 from hapolicy.core.service import parse_service
 from hapolicy.net import connect
 from hapolicy.net.connect import SocketAddress
@@ -125,6 +125,19 @@ def test_no_local_port_left_is_nobodys_fault(
         for _ in range(10):
             assert client.ask().startswith("DUNNO B")
     assert ("up", {"local": 10}) == (service_of(pool).state, service_of(pool).failures)
+
+
+def test_a_probe_that_finds_no_local_port_convicts_nobody(make_pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes to nothing, and is made again later."""
+
+    def without_ports(address: SocketAddress) -> tuple[socket.socket, bool]:
+        raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+
+    service = SampleService("A")
+    monkeypatch.setattr(carrier, "begin_connect", without_ports)
+    pool = make_pool(f"A={service.listen}", health=HealthRules(probe_every_s=0.1))
+    time.sleep(1.0)
+    assert ("up", 0) == (service_of(pool).state, service_of(pool).probes_failed)
 
 
 def test_stale_is_only_what_closes_promptly(make_pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:
