@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hapolicy.core.failures import BREAKS, DEPENDS_ON_MAIL, NOBODYS, FailureKind
-from hapolicy.core.rules import HealthRules, Probe
+from hapolicy.core.rules import HealthRules, Probe, RequestRules
 from tests.core.world import World
 
 K = FailureKind
@@ -52,6 +52,23 @@ def test_what_is_nobodys_fault_is_not_counted(kind: FailureKind) -> None:
     fail_in_a_row(world, "A", kind, 10)
     assert world["A"].state == "up"
     assert not world.probe("A", None)
+
+
+def test_what_is_left_of_the_deadline_is_no_services_timeout() -> None:
+    """A hangs for 1.9 of 2 s; B is well, needs 300 ms and has 100: the request is defaulted, and B is not charged."""
+    world = World("A=h:1:10:1:1.9", "B=h:2:20", rules=RequestRules(deadline_s=2))
+    for _ in range(5):
+        world["A"].reset(world.now)
+        asked = world.ask()
+        world.wait(1.9)
+        world.fail(world.at("A")[0], K.ANSWER_TIMEOUT)
+        world.wait(0.1)
+        asked.failover.expired(world.now)
+        assert asked.action == "dunno"
+        world.wait(0.2)
+        world.answer(world.at("B")[0])
+    assert (0, "up") == (world["B"].failed, world["B"].state)
+    assert not world.probe("B", None)
 
 
 def test_any_answer_is_proof_of_life() -> None:
