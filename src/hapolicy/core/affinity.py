@@ -7,7 +7,6 @@ service goes down, only its own senders move, and they come back with it.
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 import math
 from collections.abc import Iterable
@@ -46,6 +45,8 @@ def score(name: str, key: bytes, weight: float) -> float:
 
     -weight / ln(u), u evenly spread over (0, 1), gives each service its share by weight ("weighted rendezvous").
     """
+    import hashlib  # takes a tenth of a start, and only --affinity needs it
+
     digest = hashlib.blake2b(key, digest_size=8, key=name.encode()[:64]).digest()
     spread = (int.from_bytes(digest) + 0.5) / 2.0**64
     return -weight / math.log(spread)

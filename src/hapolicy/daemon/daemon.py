@@ -14,7 +14,6 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 import hapolicy
-from hapolicy.admin.control.server import ControlServer
 from hapolicy.admin.operations import Operations
 from hapolicy.admin.status import status_events
 from hapolicy.config.settings import Settings, SettingsError, Warnings
@@ -28,6 +27,7 @@ from hapolicy.proxy.pool import Pool
 from hapolicy.proxy.server import PolicyServer
 
 if TYPE_CHECKING:
+    from hapolicy.admin.control.server import ControlServer
     from hapolicy.admin.http.server import WebServer
 
 _READY_S = 5.0  # a service manager that is busy for a moment must hear of it all the same
@@ -88,9 +88,13 @@ class Daemon:
         settings, log = self._settings, self._log
         self._pool.start()
         self._servers = [PolicyServer(sock, self._pool, log, settings.allow) for sock in listening.clients]
-        self._control = [ControlServer(sock, self._operations, log) for sock in listening.control]
+        # What is not used costs neither time nor memory.
+        if listening.control:
+            from hapolicy.admin.control.server import ControlServer
+
+            self._control = [ControlServer(sock, self._operations, log) for sock in listening.control]
         if listening.http:
-            from hapolicy.admin.http.server import WebServer  # http.server takes time and memory: only where it is used
+            from hapolicy.admin.http.server import WebServer
 
             status = self._operations.status
             self._web = [WebServer(sock, status, log, settings.http_allow) for sock in listening.http]
