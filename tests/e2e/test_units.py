@@ -51,7 +51,10 @@ def test_systemd_verifies_the_units_in_silence(tmp_path: Path) -> None:
         path.write_text((CONFIG / unit).read_text().replace("/usr/sbin/hapolicy", sys.executable))
         units.append(str(path))
     done = subprocess.run([analyze, "--man=no", "verify", *units], capture_output=True, text=True, check=False)
-    assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
+    # It reads the units around these as well, those of other packages too: what it says of them is theirs.
+    others = re.compile(rf"/(?!{re.escape(str(tmp_path)[1:])}/)\S+:\d+: ")
+    said = [line for line in done.stderr.splitlines() if not others.match(line)]
+    assert (0, "", []) == (done.returncode, done.stdout, said)
 
 
 @pytest.mark.parametrize("unit", SERVICES)
