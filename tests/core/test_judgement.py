@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from hapolicy.core.exchange import sent_late
 from hapolicy.core.failures import BREAKS, DEPENDS_ON_MAIL, NOBODYS, FailureKind
 from hapolicy.core.rules import HealthRules, Probe, RequestRules
 from tests.core.world import World
@@ -247,3 +248,21 @@ def test_down_within_its_timeout_and_a_second() -> None:
     world["A"].probe_broke(permit, probed_at, ServiceFailure(K.ANSWER_TIMEOUT, ""), world.now)
     assert world["A"].state == "down"
     assert world.now - began <= 6.05
+
+
+def test_what_is_sent_late_has_its_whole_time() -> None:
+    """hapolicy stood still between the decision to ask and the sending: only what was begun just then begins anew."""
+    world = World("A=h:1:10:1:2", "B=h:2:20:1:2")
+    world.ask()
+    world.wait(1.5)
+    world.ask()
+    began = world.now
+    world.wait(1.0)
+    sent_late(world.upstreams, began, world.now)
+    earlier, later = world.sent
+    upstream = world["A"]
+    assert [earlier] == upstream.in_flight.expired(world.now)
+    assert [earlier, later] == upstream.in_flight.expired(world.now + 2)
+    assert [earlier] == upstream.in_flight.expired(world.now + 1.9)
+    assert began + 1.0 == later.began
+    assert upstream.owes_since == earlier.began

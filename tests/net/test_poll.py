@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import select
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from hapolicy.net.loop import Loop
-from hapolicy.net.poll import RECEIVE_BYTES, Peer, receive
+from hapolicy.net.poll import EVENTS_A_TURN, RECEIVE_BYTES, Peer, receive
 
 
 @pytest.fixture
@@ -101,3 +102,54 @@ def test_calls_from_other_threads_are_made_in_order(pair: tuple[Loop, Peer, sock
     assert [0, 1, 2, 3, 4] == made
     with pytest.raises(TimeoutError):
         loop.call(lambda: None, 0.01)
+
+
+def test_what_came_while_the_loop_stood_still_is_received_before_the_clock_counts(
+    pair: tuple[Loop, Peer, socket.socket],
+) -> None:
+    """The wait returned with nothing, and the process was stopped before the look at the clock."""
+    loop, _, theirs = pair
+    poller = loop._poller
+
+    class Stopped:
+        def poll(self, timeout_s: float, most: int) -> list[tuple[int, int]]:
+            nothing = poller.poll(timeout_s, most)
+            theirs.sendall(b"answer")
+            time.sleep(0.02)
+            return nothing
+
+    loop._poller = Stopped()  # type: ignore[assignment]
+    before = time.monotonic()
+    assert [] == loop.wait(0)
+    loop.end_turn()
+    assert loop.now > before + 0.02
+    assert loop.received_until < before
+    loop._poller = poller
+    assert [b"answer"] == [data for _, _, data in loop.wait(0)]
+    assert loop.received_until > before + 0.02
+
+
+def test_more_than_a_turn_receives_is_received_before_the_clock_counts(
+    pair: tuple[Loop, Peer, socket.socket],
+) -> None:
+    """A full turn may have left something; as many as all peers fill have not, though newer things keep coming."""
+    loop, *_ = pair
+    others = [socket.socketpair() for _ in range(3 * EVENTS_A_TURN)]
+    for ours, theirs in others:
+        ours.setblocking(False)
+        loop.register(Peer(ours))
+        theirs.sendall(b"answer")
+    peers = list(loop.peers.values())[1:]
+    came = loop.turn_ended_at = time.monotonic()
+    received: list[Peer] = []
+    while len(set(received)) < len(others):
+        assert loop.received_until < came
+        received += [peer for peer, _, data in loop.wait(0) if data]
+        loop.end_turn()
+        for _, theirs in others[:EVENTS_A_TURN]:
+            theirs.sendall(b"more")
+    loop.wait(0)
+    assert came <= loop.received_until < loop.now
+    assert set(peers) == set(received)
+    for _, theirs in others:
+        theirs.close()

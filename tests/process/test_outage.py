@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -212,3 +213,27 @@ def test_a_hung_probe_delays_no_other_service() -> None:
         wait_until(lambda: a.stats()["requests"], "a probe at the hung service")
         b.fault("none")
         daemon.wait_event("service.up", service="B", timeout_s=COOLDOWN_MAX_S * 1.1 + 2)
+
+
+def test_a_pause_of_hapolicy_is_no_services_fault() -> None:
+    """What had answered while hapolicy stood still is read first, however many turns that takes, and then the clock."""
+    timeout_s, clients = 0.5, 200  # more answers than one turn reads
+    asked_s = timeout_s / 2
+    with (
+        Sample("A") as a,
+        Daemon("-s", a.service(f":::{timeout_s}"), "--hedge", "off") as daemon,
+        ThreadPoolExecutor(clients) as mails,
+    ):
+        a.fault("slow", asked_s)
+
+        def mail(_: int) -> str:
+            with PolicyClient(daemon.address) as client:
+                return client.ask()
+
+        asked = [mails.submit(mail, number) for number in range(clients)]
+        wait_until(lambda: a.stats()["requests"] >= clients, "all requests at the service")
+        daemon.signal(signal.SIGSTOP)
+        time.sleep(2 * timeout_s)
+        daemon.signal(signal.SIGCONT)
+        assert {"DUNNO"} == {answer.result().split()[0] for answer in asked}
+        assert [] == daemon.events_of("service.failed") + daemon.events_of("request.defaulted")

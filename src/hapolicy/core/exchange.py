@@ -113,6 +113,18 @@ def exchanges(sent: Iterable[Sent]) -> list[Exchange]:
     return [each for each in sent if isinstance(each, Exchange)]
 
 
+def sent_late(upstreams: Iterable[Upstream], began: float, now: float) -> None:
+    """What was begun at `began` was not sent before `now`, by no fault of the services: its time runs from then."""
+    for upstream in upstreams:
+        if upstream.owes_since == began:
+            upstream.owes_since = now
+        for deadlines in (upstream.in_flight, upstream.own):
+            for exchange in deadlines:
+                if exchange.began == began:
+                    exchange.began = now
+                    deadlines[exchange] = now + upstream.service.timeout_s
+
+
 class _Nobody:
     """What an exchange that is over is for."""
 

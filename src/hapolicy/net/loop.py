@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
-from hapolicy.net.poll import READ, READ_WRITE, Event, Peer, send_all, turn
+from hapolicy.net.poll import EVENTS_A_TURN, READ, READ_WRITE, Event, Peer, send_all, turn
 
 T = TypeVar("T")
 
@@ -48,7 +48,12 @@ class Loop:
         self.peers: dict[int, Peer] = {}
         self.out: list[tuple[Peer, bytes]] = []  # what is sent at the end of the turn
         self.now = time.monotonic()
-        self.woke_at = self.now
+        self.woke_at = self.turn_ended_at = self.now
+        # All that had come by then was received. What is over is judged by this and not by `now`: the loop, or the
+        # whole process, may have stood still between what was received and the look at the clock.
+        self.received_until = self.now
+        self._receiving_until = self.now
+        self._full_turns = 0
         self.longest_turn = LongestTurn()
 
     # From any thread
@@ -89,9 +94,29 @@ class Loop:
         """One wait: what has come. Posted calls have been made when it returns."""
         events = turn(self._poller, 0.0 if self._posted else timeout_s, self.peers)
         self.now = self.woke_at = time.monotonic()
+        self._note_received(len(events))
         if self._posted:
             self._make_posted_calls()
         return events
+
+    def end_turn(self) -> float:
+        """The turn is over; what comes from now on is the next one's. Returns how long it took, in seconds."""
+        self.turn_ended_at = time.monotonic()
+        took_s = self.turn_ended_at - self.now
+        if took_s > self.longest_turn.this_half_minute_s:
+            self.longest_turn.this_half_minute_s = took_s
+        return took_s
+
+    def _note_received(self, count: int) -> None:
+        """A turn that is not full has received all; the kernel tells first what came first, so many full ones have."""
+        if self._full_turns == 0:
+            self._receiving_until = self.turn_ended_at
+        self._full_turns += 1
+        full = EVENTS_A_TURN - 1  # a wake-up is none of the events
+        if count < full:
+            self._full_turns, self.received_until = 0, self.turn_ended_at
+        elif self._full_turns * full > len(self.peers):
+            self._full_turns, self.received_until = 0, self._receiving_until
 
     def modify(self, peer: Peer, flags: int) -> None:
         """Watch for other events of `peer`."""

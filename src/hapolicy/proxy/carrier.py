@@ -187,9 +187,9 @@ class Carrier:
             self._outcomes.read_again(connection)
 
     def _on_end(self, connection: Connection, exchange: Exchange) -> None:
-        now = self._loop.now
         error = connection.error
-        if exchange.kept and connection.reader is None and now - exchange.began < STALE_WITHIN_S:
+        open_s = self._loop.received_until - exchange.began
+        if exchange.kept and connection.reader is None and open_s < STALE_WITHIN_S:
             self._loop.close(connection)
             self._outcomes.tell(events.SERVICE_CONNECTION_STALE(service=connection.connections.upstream.name))
             exchange.kept, exchange.fresh = False, True

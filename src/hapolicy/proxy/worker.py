@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Callable
 
 from hapolicy.config.settings import Settings
 from hapolicy.core import events
 from hapolicy.core.deadlines import Deadlines
 from hapolicy.core.event import Level
-from hapolicy.core.exchange import Exchange
+from hapolicy.core.exchange import Exchange, sent_late
 from hapolicy.core.failover import Client, Failover
 from hapolicy.core.failures import ServiceFailure
 from hapolicy.core.plan import Plan
@@ -205,7 +204,7 @@ class Worker(Loop):
     def _lend_again(self, returned: list[Connection]) -> None:
         """Connections whose answer came a turn ago: the wait since has seen them quiet, or they are retired."""
         for connection in returned:
-            exchange = connection.connections.take_back(connection, self.now)
+            exchange = connection.connections.take_back(connection, self.received_until)
             if exchange is not None:
                 self.carry_on(connection, exchange)
 
@@ -234,8 +233,8 @@ class Worker(Loop):
             self._on_client(peer, flags, data)
         if self.ready:
             self._go_on_with_ready()
-        if self.now >= self._next_tick:
-            self._next_tick = self.now + self.on_tick(self.now)
+        if self.received_until >= self._next_tick:
+            self._next_tick = self.received_until + self.on_tick(self.received_until)
         if self.out:
             for peer in self.send_out():
                 peer.waits = peer.waits or isinstance(peer, Session)  # not served while it does not read
@@ -243,9 +242,8 @@ class Worker(Loop):
             self._close_finished()
         self.close_doomed()
         self.ledger.write(self.now)
-        took_s = time.monotonic() - self.now
-        if took_s > self.longest_turn.this_half_minute_s:
-            self.longest_turn.this_half_minute_s = took_s
+        if self.end_turn() > TICK_S:  # the process stood still in it, perhaps before it had sent anything
+            sent_late(self.connections, self.now, self.turn_ended_at)
 
     def _on_client(self, session: Session, flags: int, data: bytes | None) -> None:
         if session.gone:
