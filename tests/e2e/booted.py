@@ -92,6 +92,10 @@ class Booted:
         """The command line that runs a program in there."""
         return [need("nsenter", "util-linux"), "--target", str(self._init), "--all", *words]
 
+    def command_outside(self, *words: str) -> list[str]:
+        """The command line that runs a program of this machine in the network of that one."""
+        return [need("nsenter", "util-linux"), "--target", str(self._init), "--net", *words]
+
     def try_to(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a program in there to its end, whatever that is."""
         return subprocess.run(

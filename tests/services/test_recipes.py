@@ -27,7 +27,7 @@ RECIPES: dict[str, tuple[Make, str, str]] = {
     "postfwd2": (lambda folder, _: Postfwd2(folder), ",max=4", "DUNNO"),
     "quota-status": (lambda folder, _: QuotaStatus(folder), ",max=4", "DUNNO"),
     "policyd-rate-limit": (lambda folder, _: PolicydRateLimit(folder), ",max=4,hedge=off,probe=tcp", "dunno"),
-    "policyd-weight": (PolicydWeight, "", "PREPEND"),
+    "policyd-weight": (PolicydWeight, ",hedge=off", "PREPEND"),
     "sqlgrey": (lambda folder, _: Sqlgrey(folder), "", "defer_if_permit Greylisted"),
 }
 

@@ -1,0 +1,181 @@
+"""The commands and snippets of README and docs, run as they are written, on a Debian that has booted."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.bare import Bare, bare_archive
+from tests.e2e.booted import Booted
+from tests.support.procs import hapolicy, wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+BOOTED = ("adduser", "hapolicy", "hapolicyctl", "journalctl", "sudo", "systemctl")
+BY_HAND = ("cp", "install", "ln")  # the installation without the package
+ELSEWHERE = {
+    "make run": "tests/process/test_demo.py",
+    "make test": "this",
+    "make deb": "tests/e2e/conftest.py",
+    "apt install ./dist/hapolicy_2.0.0-1_all.deb": "the machine below",
+    "apt install postgrey": "tests/install-parts",
+    "postgrey --inet=127.0.0.1:10024 --dbdir=/var/lib/postgrey2 --user=postgrey --daemonize": "tests/e2e/services.py",
+}
+PLACEHOLDERS = {"YOU": "nobody", "NAME": "grey", "...": "-s GREY1=10.0.0.1:10031"}
+
+# What the services of the documents are, all in one: it has each of their ports, and answers.
+SERVICES = """\
+import socketserver, threading
+class Link(socketserver.StreamRequestHandler):
+    def handle(self):
+        for line in self.rfile:
+            if line == b"\\n":
+                self.wfile.write(b"action=DUNNO inside\\n\\n")
+class Server(socketserver.ThreadingTCPServer):
+    daemon_threads = allow_reuse_address = True
+for port in (10031, 10023, 10024, 10070, 10071):
+    threading.Thread(target=Server(("", port), Link).serve_forever).start()
+"""
+SUDO = """\
+#!/bin/sh
+shift && exec setpriv --reuid="$1" --regid="$1" --init-groups -- "${@#"$1"}"
+"""
+
+
+def blocks(page: Path) -> list[str]:
+    """What stands between fences."""
+    return re.findall(r"^```\w*\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def commands(page: Path) -> list[str]:
+    """The command lines of a page, without their comments."""
+    programs = (*BOOTED, *BY_HAND, "make", "apt", "postgrey")
+    lines = [line for block in blocks(page) if is_of_commands(block) for line in block.splitlines()]
+    found = [re.sub(r"\s+#.*", "", line) for line in lines]
+    assert {line.split()[0] for line in found} <= set(programs), page
+    return found
+
+
+def is_of_commands(block: str) -> bool:
+    """No status table, diagram, argument file or piece of a configuration."""
+    others = ("check_policy_service", "spawn\n", "─", "SERVICE  ADDRESS", "scrape_configs")
+    return not block.startswith(("-", "#")) and not any(other in block for other in others)
+
+
+def arguments(page: str) -> list[list[str]]:
+    """The argument files of a page, those of a block beside each other; comments are left out."""
+    found = []
+    for block in blocks(ROOT / page):
+        if block.startswith(("-", "# /etc/hapolicy/")):
+            columns = zip(*(re.split(r"\s{3,}", f"{line}   ")[:2] for line in block.splitlines()), strict=True)
+            files = [[line for line in column if line and not line.startswith("#")] for column in columns]
+            found += [file for file in files if file]
+    return found
+
+
+@pytest.fixture(scope="module")
+def machine(deb: Path) -> Iterator[Booted]:
+    """A booted Debian with the package, the services of the documents on their addresses, and a kind of sudo."""
+    with Bare(bare_archive()) as bare, Booted(bare) as booted:
+        bare.path("/root/dist").mkdir()
+        bare.put(deb, "/root/dist")
+        booted.run("sh", "-c", f"cd /root && apt-get install --yes ./dist/{deb.name}")
+        bare.path("/root/services.py").write_text(SERVICES)
+        bare.path("/usr/local/bin/sudo").write_text(SUDO)
+        bare.path("/usr/local/bin/sudo").chmod(0o755)
+        subprocess.run(booted.command_outside("ip", "address", "add", "10.0.0.1/32", "dev", "lo"), check=True)
+        subprocess.run(booted.command_outside("ip", "address", "add", "10.0.0.2/32", "dev", "lo"), check=True)
+        booted.run("systemd-run", "--unit=services", "python3", "/root/services.py")
+        files = dict(zip(("grey", "spf"), arguments("docs/services.md"), strict=True))
+        files["hapolicy"] = ["-l", "-s GREY1=10.0.0.1:10031", "-s GREY2=10.0.0.2:10031"]
+        for name, lines in files.items():
+            bare.path(f"/etc/hapolicy/{name}.args").write_text("\n".join(lines) + "\n")
+        yield booted
+
+
+def run(machine: Booted, command: str, *, for_s: float | None = None) -> None:
+    """Run a command line; what ends by a signal only is run for so long, and has to end well."""
+    for placeholder, word in PLACEHOLDERS.items():
+        command = command.replace(placeholder, word)
+    if for_s is not None:
+        command = f"timeout --preserve-status {for_s} {command}"
+    machine.run("sh", "-c", command)
+
+
+def test_every_command_is_run_somewhere() -> None:
+    """A command that is new in the documents is run here, or it is said where."""
+    for page in PAGES:
+        for command in commands(page):
+            assert command.split()[0] in (*BOOTED, *BY_HAND) or command in ELSEWHERE, (page, command)
+
+
+def test_commands_on_a_booted_machine(machine: Booted) -> None:
+    """In the order of the pages: installed, checked, enabled, ordered about, looked into."""
+    found = [line for page in PAGES for line in commands(page) if line.split()[0] in BOOTED]
+    started, foreground = [], []
+    for line in found:
+        serves = re.match(r"hapolicy (?!.*--check|--version)", line)
+        (foreground if serves else started).append(line)
+    assert len(started) > 15
+    assert len(foreground) > 1
+    for line in started:
+        if line.startswith("journalctl") and " -f" in line:
+            run(machine, line, for_s=1)
+        else:
+            run(machine, line)
+        if "enable --now" in line:
+            wait_until(lambda: "2 of 2 services up" in machine.show("hapolicy", "StatusText"), "both services")
+    assert "GREY2" in machine.run("hapolicyctl", "status")
+    machine.run("systemctl", "stop", "hapolicy.socket", "hapolicy")
+    for line in foreground:
+        run(machine, line, for_s=2)
+
+
+def test_commands_of_an_installation_by_hand(tmp_path: Path) -> None:
+    """Units, user, argument file and links; systemd is told later."""
+    with Bare(bare_archive()) as bare:
+        shutil.copytree(ROOT / "config", bare.path("/root/config"))
+        bare.path("/root/dist").mkdir()
+        bare.path("/root/dist/hapolicy.pyz").write_text("#!/bin/sh\n")
+        for line in (line for line in commands(ROOT / "docs/install-and-upgrade.md") if line.split()[0] in BY_HAND):
+            bare.run("sh", "-c", f"cd /root && {line}")
+        assert bare.path("/etc/hapolicy/hapolicy.args").exists()
+        assert bare.path("/usr/local/sbin/hapolicyctl").exists()
+        assert "hapolicy" in bare.path("/etc/passwd").read_text()
+        assert bare.path("/etc/systemd/system/hapolicy@.service").exists()
+
+
+@pytest.mark.parametrize("page", ["docs/services.md", "docs/tutorial.md"])
+def test_argument_files(page: str, tmp_path: Path) -> None:
+    """What is to be written into argument files is understood."""
+    found = arguments(page)
+    assert found
+    for lines in found:
+        file = tmp_path / "test.args"
+        file.write_text("\n".join(lines) + "\n")
+        checked = hapolicy("--check", f"@{file}")
+        assert 0 == checked.returncode, checked.stderr
+
+
+def test_snippets_for_postfix_are_those_of_the_examples() -> None:
+    """Which a real Postfix runs with (test_config.py)."""
+    examples = "".join((ROOT / "config" / name).read_text() for name in ("postfix-daemon.cf", "postfix-spawn.cf"))
+    known = [" ".join(line.split()) for line in examples.splitlines()]
+    found = [block for page in PAGES for block in blocks(page) if "check_policy_service" in block or "spawn\n" in block]
+    assert len(found) == 4
+    for block in found:
+        lines = [line for line in block.splitlines() if not line.startswith("#")]
+        assert [] == [line for line in lines if " ".join(line.split()) not in known]
+
+
+def test_the_scrape_configuration_is_what_prometheus_runs_with() -> None:
+    """The same addresses and file names as in the examples (test_prometheus.py)."""
+    snippet = next(block for block in blocks(ROOT / "docs/monitoring.md") if "scrape_configs" in block)
+    assert "127.0.0.1:10061" in snippet
+    assert (ROOT / re.findall(r"# (\S+)", snippet)[0]).exists()
