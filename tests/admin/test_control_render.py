@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -107,6 +108,11 @@ GREY2  refused 3, probes 4; last: refused: Connection refused (13 s ago)"""  # n
 def test_the_golden_table() -> None:
     """Each state in its word, numbers to the right, who failed and how below."""
     assert GOLDEN == table.render(BUSY, colours=False)
+
+
+def test_the_documents_show_this_table() -> None:
+    """Not one from memory."""
+    assert GOLDEN in (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
 
 
 def test_colours_are_the_only_difference() -> None:
