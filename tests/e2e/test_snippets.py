@@ -92,6 +92,8 @@ def machine(deb: Path) -> Iterator[Booted]:
         subprocess.run(booted.command_outside("ip", "address", "add", "10.0.0.1/32", "dev", "lo"), check=True)
         subprocess.run(booted.command_outside("ip", "address", "add", "10.0.0.2/32", "dev", "lo"), check=True)
         booted.run("systemd-run", "--unit=services", "python3", "/root/services.py")
+        for shells in ("/etc/bash_completion.d", "/usr/local/share/zsh/site-functions", "/etc/fish/completions"):
+            bare.path(shells).mkdir(parents=True, exist_ok=True)
         files = dict(zip(("grey", "spf"), arguments("docs/services.md"), strict=True))
         files["hapolicy"] = ["-l", "-s GREY1=10.0.0.1:10031", "-s GREY2=10.0.0.2:10031"]
         for name, lines in files.items():

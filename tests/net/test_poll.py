@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import select
 import socket
 import time
@@ -129,27 +130,71 @@ def test_what_came_while_the_loop_stood_still_is_received_before_the_clock_count
     assert loop.received_until > before + 0.02
 
 
-def test_more_than_a_turn_receives_is_received_before_the_clock_counts(
-    pair: tuple[Loop, Peer, socket.socket],
-) -> None:
-    """A full turn may have left something; as many as all peers fill have not, though newer things keep coming."""
+@pytest.fixture
+def others(pair: tuple[Loop, Peer, socket.socket]) -> Iterator[list[tuple[Peer, socket.socket]]]:
+    """Three turns full of further peers of the loop."""
     loop, *_ = pair
-    others = [socket.socketpair() for _ in range(3 * EVENTS_A_TURN)]
-    for ours, theirs in others:
+    found = []
+    for _ in range(3 * EVENTS_A_TURN):
+        ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        loop.register(Peer(ours))
-        theirs.sendall(b"answer")
-    peers = list(loop.peers.values())[1:]
-    came = loop.turn_ended_at = time.monotonic()
-    received: list[Peer] = []
-    while len(set(received)) < len(others):
-        assert loop.received_until < came
-        received += [peer for peer, _, data in loop.wait(0) if data]
+        peer = Peer(ours)
+        loop.register(peer)
+        found.append((peer, theirs))
+    yield found
+    for _, theirs in found:
+        theirs.close()
+
+
+def receive_all(loop: Loop, others: list[tuple[Peer, socket.socket]]) -> tuple[list[float], float]:
+    """Until when the clock counted in each turn until all of `others` were received from, and some turns later.
+
+    Some of them go on sending meanwhile.
+    """
+    counted: list[float] = []
+    received: set[Peer] = set()
+    for turns_after in itertools.count():
+        received |= {peer for peer, _, data in loop.wait(0) if data}
         loop.end_turn()
+        if len(received) < len(others):
+            counted.append(loop.received_until)
+        elif turns_after > 2 * len(counted):
+            break
         for _, theirs in others[:EVENTS_A_TURN]:
             theirs.sendall(b"more")
-    loop.wait(0)
-    assert came <= loop.received_until < loop.now
-    assert set(peers) == set(received)
+    return counted, loop.received_until
+
+
+@pytest.mark.parametrize("stood_still", ["in a wait", "in a turn"])
+def test_all_that_came_while_the_loop_stood_still_is_received_before_the_clock_counts(
+    pair: tuple[Loop, Peer, socket.socket], others: list[tuple[Peer, socket.socket]], stood_still: str
+) -> None:
+    """However many turns that takes, and though newer things keep coming."""
+    loop, *_ = pair
     for _, theirs in others:
-        theirs.close()
+        theirs.sendall(b"answer")
+    if stood_still == "in a turn":
+        loop.now -= 1
+        loop.end_turn()
+        resumed = loop.turn_ended_at
+    else:
+        resumed = time.monotonic()
+        loop.turn_ended_at = resumed - 1
+    before, after = receive_all(loop, others)
+    assert max(before) < resumed
+    assert resumed <= after < loop.now
+
+
+def test_a_backlog_of_load_does_not_stop_the_clock(
+    pair: tuple[Loop, Peer, socket.socket], others: list[tuple[Peer, socket.socket]]
+) -> None:
+    """The loop has not stood still: what it has not received has not waited for long."""
+    loop, *_ = pair
+    for _, theirs in others:
+        theirs.sendall(b"answer")
+    loop.end_turn()
+    began = loop.turn_ended_at
+    counted, _ = receive_all(loop, others)
+    assert len(counted) > 1
+    assert counted == sorted(set(counted))
+    assert counted[0] >= began

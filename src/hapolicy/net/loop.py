@@ -6,6 +6,7 @@ import contextlib
 import os
 import queue
 import select
+import socket
 import time
 from collections import deque
 from collections.abc import Callable
@@ -14,6 +15,9 @@ from typing import TypeVar
 from hapolicy.net.poll import EVENTS_A_TURN, READ, READ_WRITE, Event, Peer, send_all, turn
 
 T = TypeVar("T")
+
+# A wait or a turn that took so much longer than it should: the loop is no judge of time until it has caught up.
+STOOD_STILL_S = 0.1
 
 
 class LongestTurn:
@@ -49,11 +53,16 @@ class Loop:
         self.out: list[tuple[Peer, bytes]] = []  # what is sent at the end of the turn
         self.now = time.monotonic()
         self.woke_at = self.turn_ended_at = self.now
-        # All that had come by then was received. What is over is judged by this and not by `now`: the loop, or the
-        # whole process, may have stood still between what was received and the look at the clock.
+        # What had come by then was received. What is over is judged by this and not by `now`: the loop, or the whole
+        # process, may have stood still between what was received and the look at the clock. What came meanwhile may
+        # be more than a turn receives; then a mark, an event of our own, tells when it all was.
         self.received_until = self.now
-        self._receiving_until = self.now
-        self._full_turns = 0
+        self._catches_up = False
+        mark, self._mark_sender = socket.socketpair()
+        mark.setblocking(False)
+        self._mark = Peer(mark)
+        self._marked_at: float | None = None
+        self.register(self._mark)
         self.longest_turn = LongestTurn()
 
     # From any thread
@@ -92,9 +101,11 @@ class Loop:
 
     def wait(self, timeout_s: float) -> list[Event]:
         """One wait: what has come. Posted calls have been made when it returns."""
-        events = turn(self._poller, 0.0 if self._posted else timeout_s, self.peers)
+        timeout_s = 0.0 if self._posted else timeout_s
+        events = self._note_received(turn(self._poller, timeout_s, self.peers))
         self.now = self.woke_at = time.monotonic()
-        self._note_received(len(events))
+        if self.now - self.turn_ended_at > timeout_s + STOOD_STILL_S:
+            self._catches_up = True
         if self._posted:
             self._make_posted_calls()
         return events
@@ -105,18 +116,25 @@ class Loop:
         took_s = self.turn_ended_at - self.now
         if took_s > self.longest_turn.this_half_minute_s:
             self.longest_turn.this_half_minute_s = took_s
+        if took_s > STOOD_STILL_S:
+            self._catches_up = True
         return took_s
 
-    def _note_received(self, count: int) -> None:
-        """A turn that is not full has received all; the kernel tells first what came first, so many full ones have."""
-        if self._full_turns == 0:
-            self._receiving_until = self.turn_ended_at
-        self._full_turns += 1
-        full = EVENTS_A_TURN - 1  # a wake-up is none of the events
-        if count < full:
-            self._full_turns, self.received_until = 0, self.turn_ended_at
-        elif self._full_turns * full > len(self.peers):
-            self._full_turns, self.received_until = 0, self._receiving_until
+    def _note_received(self, events: list[Event]) -> list[Event]:
+        """Without the mark. The kernel tells first what came first: what had come before the mark was received."""
+        if self._marked_at is not None:
+            others = [event for event in events if event[0] is not self._mark]
+            if len(others) < len(events):
+                self.received_until, self._marked_at, self._catches_up = self._marked_at, None, False
+            return others
+        full = len(events) >= EVENTS_A_TURN - 1  # a wake-up takes a place, too
+        if full and self._catches_up:
+            self._marked_at = self.turn_ended_at
+            self._mark_sender.send(b"!")
+        else:
+            self.received_until = self.turn_ended_at
+            self._catches_up = False
+        return events
 
     def modify(self, peer: Peer, flags: int) -> None:
         """Watch for other events of `peer`."""
@@ -158,3 +176,4 @@ class Loop:
         self.peers.clear()
         self._poller.close()
         os.close(self._wake_up)
+        self._mark_sender.close()

@@ -233,8 +233,8 @@ class Worker(Loop):
             self._on_client(peer, flags, data)
         if self.ready:
             self._go_on_with_ready()
-        if self.received_until >= self._next_tick:
-            self._next_tick = self.received_until + self.on_tick(self.received_until)
+        if self.received_until >= self._next_tick or self.now >= self._next_tick + TICK_S:
+            self._next_tick = self.now + self.on_tick(self.received_until)
         if self.out:
             for peer in self.send_out():
                 peer.waits = peer.waits or isinstance(peer, Session)  # not served while it does not read
