@@ -13,6 +13,7 @@ import pytest
 from hapolicy.core.exchange import Exchange
 from hapolicy.core.failures import FailureKind as K
 from hapolicy.core.silence import silent_after_s
+from hapolicy.core.upstream import VERIFYING_PROBES
 from tests.core.world import World
 
 REQUESTS = int(os.environ.get("HAPOLICY_TEST_HEDGES", "30000"))  # 1,000,000 takes a minute and a half
@@ -142,4 +143,4 @@ def test_a_loser_that_never_answers_is_found_out() -> None:
         world.send(asked.failover.hedge(first, world.now))
         world.answer(world.at("B")[0])
         world.fail(first, K.ANSWER_TIMEOUT)
-    assert 3 == world["A"]._verifying
+    assert VERIFYING_PROBES == world["A"].verifying

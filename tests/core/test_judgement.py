@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hapolicy.core.exchange import sent_late
-from hapolicy.core.failures import BREAKS, DEPENDS_ON_MAIL, NOBODYS, FailureKind
+from hapolicy.core.failures import BREAKS, DEPENDS_ON_MAIL, NOBODYS, FailureKind, ServiceFailure
 from hapolicy.core.rules import HealthRules, Probe, RequestRules
 from tests.core.world import World
 
@@ -155,7 +155,7 @@ def test_the_only_service_answers_at_the_second_try() -> None:
 
 
 def test_a_service_of_which_every_third_answer_hangs_is_found_out() -> None:
-    """It never fails three times in a row; the rate calls for three probes in a row."""
+    """It never fails three times in a row; the rate calls for probes in a row."""
     world = World("A=h:1:10:1:2", "B=h:2:20")
     for number in range(60):
         world.wait(0.1)
@@ -174,6 +174,30 @@ def test_a_service_of_which_every_third_answer_hangs_is_found_out() -> None:
     assert number <= 25
 
 
+def test_a_rate_is_not_excused_by_the_answers_between() -> None:
+    """While its probe hangs it answers mail, as before: that is what the rate is about."""
+    world = World("A=h:1:10:1:2", "B=h:2:20")
+    upstream = world["A"]
+    for number in range(20):
+        world.wait(0.1)
+        world.ask(f"192.0.{number}.1")
+        for exchange in world.at("A"):
+            if number % 3 == 2:
+                world.fail(exchange, K.ANSWER_TIMEOUT)
+            else:
+                world.answer(exchange)
+        world.answer_all()
+    permit, began = upstream.probe_due(world.now), world.now
+    assert permit is not None
+    world.wait(0.1)
+    world.ask()
+    world.answer_all()
+    assert upstream.heard_at > began
+    upstream.probe_broke(permit, began, ServiceFailure(K.ANSWER_TIMEOUT, "as the test wants"), world.now)
+    assert upstream.state == "down"
+    assert "fail_rate" == world.changes[-1][1].kind
+
+
 def test_one_sender_cannot_drive_the_rate() -> None:
     """Nor can two: three must have seen failures."""
     for probe in (Probe.QUERY, Probe.TCP):
@@ -187,7 +211,7 @@ def test_one_sender_cannot_drive_the_rate() -> None:
             world.ask("198.51.100.1")
             world.answer_all()
         assert world["A"].state == "up"
-        assert world["A"]._verifying == 0
+        assert world["A"].verifying == 0
 
 
 def test_with_tcp_probes_mails_of_several_senders_take_it_down() -> None:

@@ -7,6 +7,7 @@ import pytest
 from hapolicy.core.failures import FailureKind as K
 from hapolicy.core.rules import HEDGE_OFF, HealthRules, Hedge, Probe
 from hapolicy.core.service import parse_service
+from hapolicy.core.upstream import VERIFYING_PROBES
 from tests.core.test_judgement import fail_in_a_row
 from tests.core.world import World
 
@@ -33,15 +34,15 @@ def test_cooldown(most_s: float, expected_s: float) -> None:
     assert expected_s == world.changes[-1][1].cooldown_s
 
 
-@pytest.mark.parametrize(("fail_rate", "probes"), [(0.3, 3), (1.0, 0)])
+@pytest.mark.parametrize(("fail_rate", "probes"), [(0.3, VERIFYING_PROBES), (1.0, 0)])
 def test_fail_rate(fail_rate: float, probes: int) -> None:
-    """Too many failures call for three probes in a row, or, switched off, for none."""
+    """Too many failures call for probes in a row, or, switched off, for none."""
     world = reloaded(HealthRules(fail_rate=fail_rate))
     for number in range(12):
         world.ask(f"192.0.{number}.1")
         world.fail(world.at("A")[0], K.ANSWER_TIMEOUT)
         world.answer_all()
-    assert probes == world["A"]._verifying
+    assert probes == world["A"].verifying
 
 
 def test_probe() -> None:

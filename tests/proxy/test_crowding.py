@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,6 +11,7 @@ import pytest
 from hapolicy.core.rules import HealthRules
 from hapolicy.proxy.pool import Pool
 from tests.proxy.asking import client_of, service_of
+from tests.proxy.scripted import Peer, Scripted
 from tests.support import frail
 from tests.support.capture import Capture
 from tests.support.fixtures import MakePool
@@ -64,3 +66,22 @@ def test_a_probe_finds_a_worker(make_pool: MakePool) -> None:
             assert client.ask().startswith("DUNNO")
             wait_until(lambda: service_of(pool).probes_answered >= 3, "probes")
         assert (0, "up") == (service_of(pool).probes_failed, service_of(pool).state)
+
+
+def test_a_service_of_which_every_third_answer_hangs_is_found_out(make_pool: MakePool, capture: Capture) -> None:
+    """A probe of it that hangs is no one who waits for a worker, though mail is answered meanwhile."""
+    numbers = itertools.count(1)
+
+    def script(peer: Peer) -> None:
+        while peer.request():
+            if next(numbers) % 3 == 0:
+                peer.ending.wait(20)
+                return
+            peer.answer()
+
+    with Scripted(script) as service, Sample("B") as other:
+        pool = make_pool(f"A={service.address}:::0.2", other.service(":20"))
+        with client_of(pool) as client:
+            answers = [client.ask(client_address=f"192.0.2.{number}") for number in range(60)]
+        assert {"DUNNO"} == {answer.split()[0] for answer in answers}
+        assert "fail_rate" == capture.wait("service.down")["kind"]

@@ -110,7 +110,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         ("--fail-rate",),
         "A service of whose last 20 requests so many percent failed, those of three senders among them, has to answer"
-        " three probes in a row, or is down; off for no limit.",
+        " six probes in a row, or is down; off for no limit.",
         values.percent,
         "PERCENT",
         _HEALTH.fail_rate,

@@ -23,8 +23,8 @@ from hapolicy.core.service import Service
 from hapolicy.core.silence import SILENT_UNKNOWN_S
 from hapolicy.core.slowstart import grown_share
 
-# Probes in a row that must be answered by a service of which too many answers failed.
-VERIFYING_PROBES = 3
+# That a service of which too many answers failed must answer in a row; of every third that hangs, mail may take one.
+VERIFYING_PROBES = 6
 
 PROBE_PAUSE_S = 1.0  # after a probe that came to nothing for a reason of our own
 
@@ -63,7 +63,7 @@ class Upstream:
         self._doubted = False  # whether an answer changes anything but counters
         self._trial_due = False  # one live request may try it: there are no probes
         self._suspected = self.probing = False
-        self._verifying = 0  # probes that it still has to answer
+        self.verifying = 0  # probes that it still has to answer
         self._checked_at = self._no_probe_before = self.up_since = -math.inf
         self._fail_rate = FailRate(health.fail_rate)
         self._grown = Fraction(1)  # the part of its weight that it has after it came up
@@ -189,7 +189,7 @@ class Upstream:
             self._changed(self.breaker.failed(exchange.permit, kind, now), now)
         if self._fail_rate.exceeded:
             if self.probe_kind is Probe.QUERY:
-                self._verifying = self._verifying or VERIFYING_PROBES
+                self.verifying = self.verifying or VERIFYING_PROBES
             else:
                 self._changed(self.breaker.convict(kind, "fail_rate", now), now)
 
@@ -225,7 +225,7 @@ class Upstream:
     def _has_reason_to_probe(self, now: float) -> bool:
         if self.probe_kind is Probe.TCP and not self._is_idle_too_long(now):
             return False  # that it takes connections says nothing of its answers
-        return self._suspected or self.silent or self._verifying > 0 or self._is_idle_too_long(now)
+        return self._suspected or self.silent or self.verifying > 0 or self._is_idle_too_long(now)
 
     def _is_idle_too_long(self, now: float) -> bool:
         seen_at = max(self.heard_at, self.up_since, self._checked_at)
@@ -240,23 +240,21 @@ class Upstream:
             self.heard_at = now
             self._suspected = False
             self._end_silence()
-        if self._verifying:
-            self._verifying -= 1
-            if not self._verifying:
-                self._fail_rate.forget()
+        if self.verifying:
+            self.verifying -= 1
         if not self.breaker.clean:
             self._changed(self.breaker.succeeded(permit, now), now)
 
     def probe_broke(self, permit: Permit, began: float, failure: ServiceFailure, now: float) -> None:
-        """A probe failed: the service is down, unless it has answered somebody since the probe began."""
+        """A probe failed: the service is down, unless it has answered somebody since and does not fail too often."""
         self.probing = False
         kind = failure.kind
         self.probes_failed += 1
         self.last_error, self.last_error_at = str(failure), now
         if permit.trial:
             self._changed(self.breaker.failed(permit, kind, now), now)
-        elif began >= self.heard_at:
-            reason = "fail_rate" if self._verifying and not self._suspected else kind.value
+        elif self.verifying or began >= self.heard_at:
+            reason = "fail_rate" if self.verifying else kind.value
             self._changed(self.breaker.convict(kind, reason, now), now)
 
     def probe_withdrawn(self, permit: Permit, now: float) -> None:
@@ -271,7 +269,7 @@ class Upstream:
 
     def reset(self, now: float) -> None:
         """Up from now on, no failure counted."""
-        self._suspected, self._verifying = False, 0
+        self._suspected, self.verifying = False, 0
         self._fail_rate.forget()
         self._changed(self.breaker.reset(now), now)
         self._end_silence()
@@ -290,7 +288,7 @@ class Upstream:
     def _changed(self, change: StateChange | None, now: float) -> None:
         if change is None:
             return
-        self._suspected, self._verifying, self._trial_due = False, 0, False
+        self._suspected, self.verifying, self._trial_due = False, 0, False
         self._fail_rate.forget()
         self._doubted = change.state is not State.UP
         if change.state is State.UP:

@@ -60,6 +60,7 @@ class Daemon:
             with contextlib.closing(Listening(self._settings, systemd.passed_sockets())) as listening:
                 self._serve(listening)
         finally:
+            self._pool.stop()
             self._log.close(LOG_CLOSE_S)
             # While Python ends, nothing of ours can be relied upon; a hook that fails then can hang the process.
             threading.excepthook, sys.unraisablehook = threading.__excepthook__, sys.__unraisablehook__

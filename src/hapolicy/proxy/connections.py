@@ -14,7 +14,7 @@ from collections.abc import Callable
 from itertools import islice, takewhile
 from typing import Protocol
 
-from hapolicy.core.exchange import Exchange
+from hapolicy.core.exchange import Exchange, OwnExchange
 from hapolicy.core.protocol import AnswerReader
 from hapolicy.core.upstream import Upstream
 from hapolicy.net.connect import SocketAddress
@@ -178,8 +178,8 @@ class Connections:
         """The exchange that has waited in the backlog for too long, oldest first; its connection is given up."""
         for connection in self.unproven:  # but for the first, only those that carry nothing are passed
             exchange = connection.exchange
-            if exchange is None:
-                continue
+            if exchange is None or (self.upstream.verifying and isinstance(exchange, OwnExchange)):
+                continue  # a service that fails too often is not excused by being busy
             if not self.crowding.is_passed_over(exchange, now):
                 return None
             self.crowding.passed_over(exchange, sum(other.proven for other in self.all), now)

@@ -60,7 +60,7 @@ class Pool:
         self._each(lambda services: None)
 
     def stop(self) -> None:
-        """End the workers, and close all that is theirs; a second time does nothing."""
+        """End the workers, those too that were never started, and close all that is theirs; again does nothing."""
         workers, self.workers = self.workers, []
         for worker in workers:
             worker.stop()

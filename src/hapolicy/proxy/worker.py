@@ -56,6 +56,7 @@ class Worker(Loop):
         self.finishing = False
         self._on_empty = on_empty
         self.stopped = threading.Event()
+        self.stopped.set()
         self._stopping = False
         self._returned: list[Connection] = []  # lent again only after a wait has seen them quiet
         self._hurry = False
@@ -65,6 +66,7 @@ class Worker(Loop):
 
     def start(self) -> None:
         """Begin to serve, on a thread of its own."""
+        self.stopped.clear()
         threading.Thread(target=self.run, name=f"worker-{self.number}", daemon=True).start()
 
     def run(self) -> None:
