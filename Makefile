@@ -21,11 +21,12 @@ lint: $(VENV)/.tested  ## style, types, and who may import whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# What is timed by less than seconds runs alone.
+# What is timed by less than seconds runs alone; what mostly waits, for daemons, boots and browsers, runs side by side.
 unit: $(VENV)/.tested  ## all tests, against the installed package
 	$(BIN)/python -m pytest -n 2 tests/core tests/config tests/log tests/net tests/proxy tests/admin tests/daemon tests/docs tests/process $(PYTEST_ARGS)
-	$(BIN)/python -m pytest tests/faults tests/fuzz tests/services $(PYTEST_ARGS)
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/e2e $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/faults tests/services/test_hung.py $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --deselect tests/services/test_hung.py --durations 12 \
+	tests/fuzz tests/services tests/e2e $(PYTEST_ARGS)
 
 test-quick: $(VENV)/.tested  ## lint and the tests that need no system packages, in under a minute
 	$(BIN)/ruff check --quiet .
