@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from examples.policy_service import SampleService
+from hapolicy.core.exchange import OwnExchange
 from hapolicy.core.rules import HEDGE_OFF, HealthRules, RequestRules
 from hapolicy.core.service import parse_service
 from hapolicy.net import connect
@@ -215,3 +216,29 @@ def test_the_connection_that_was_used_last_is_lent_first() -> None:
             connections.take_back(connection, world.now)
         world.ask()
         assert [made[2], made[1], made[0]] == [connections.lend(world.sent[0], None) for _ in range(3)]
+
+
+@pytest.mark.parametrize("verifying", [0, 1])
+def test_a_probe_that_hangs_is_taken_over_but_where_the_service_fails_too_often(verifying: int) -> None:
+    """With few workers it may just wait for one; where too many fail, that others are answered excuses nothing."""
+    world = World("A=h:1")
+    upstream = world["A"]
+    connections = Connections(upstream, None, lambda *_: None, lambda _: None)
+    permit = upstream.admit(world.now)
+    assert permit is not None
+    world.ask()
+    probe = OwnExchange(world.sent[0].asker, upstream, permit, fresh=True)
+    world.answer_all()
+    with contextlib.ExitStack() as stack:
+        ends = [stack.enter_context(end) for _ in range(2) for end in socket.socketpair()]
+        hung, idle = (Connection(end, connections, (), world.now) for end in ends[::2])
+        for connection in (hung, idle):
+            connections.opened(connection)
+        hung.exchange, probe.carrier = probe, hung
+        probe.begin(world.now)
+        connections.proved(idle, 0.001)
+        world.wait(10)
+        world.ask()
+        world.answer_all()
+        upstream.verifying = verifying
+        assert (None if verifying else probe) is connections.take_back(idle, world.now)
