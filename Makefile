@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find src -name '*.py' -o -name '*.html') pyproject.toml
 
-.PHONY: help run test test-quick test-pythons hurry lint unit reference fuzz soak bench man pyz deb parts clean
+.PHONY: help run test test-quick test-pythons hurry lint unit coverage reference fuzz soak bench man pyz deb parts clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,13 @@ unit: $(VENV)/.tested  ## all tests, against the installed package
 test-quick: $(VENV)/.tested  ## lint and the tests that need no system packages, in under a minute
 	$(BIN)/ruff check --quiet .
 	$(BIN)/python -m pytest -q -n 2 tests/core tests/config tests/log tests/net tests/proxy tests/admin tests/daemon tests/docs
+
+coverage: $(VENV)/.coverable  ## branch coverage of src by all tests but those of the real mail path
+	rm -f .coverage .coverage.*
+	-$(BIN)/python -m coverage run -m pytest -q -n 2 tests/core tests/config tests/log tests/net tests/proxy tests/admin tests/daemon tests/process \
+	--deselect tests/process/test_costs.py
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
 
 reference: $(VENV)/.installed  ## docs/reference, made from the code
 	$(BIN)/python package/reference.py
@@ -100,6 +107,10 @@ $(VENV)/.buildable: $(VENV)/bin/python $(SOURCES)
 
 $(VENV)/.fuzzable: $(VENV)/bin/python $(SOURCES)
 	$(INSTALL) '.[fuzz]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.coverable: $(VENV)/bin/python $(SOURCES)
+	$(INSTALL) '.[coverage]'
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.benchable: $(VENV)/bin/python $(SOURCES)

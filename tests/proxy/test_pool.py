@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -100,3 +101,21 @@ def test_a_shorter_deadline_judges_nobody_who_asked_before(make_pool: MakePool) 
         assert "dunno" == later.action()
         assert 0 == pool.overdue_s()
         assert "DUNNO A before" == client.action()
+
+
+def test_a_fault_by_the_clock_stops_neither_mail_nor_clock(make_pool: MakePool) -> None:
+    """What is done some forty times a second fails each time, and is tried no more often for that."""
+    pool = make_pool(f"A={SampleService('A').listen}")
+    (worker,) = pool.workers
+    ticks = []
+
+    def fail(now: float) -> float:
+        ticks.append(now)
+        raise ZeroDivisionError
+
+    worker.on_tick = fail
+    with client_of(pool) as client:
+        assert client.ask().startswith("DUNNO")
+        time.sleep(0.5)
+        assert client.ask().startswith("DUNNO")
+    assert 3 <= len(ticks) <= 25

@@ -52,7 +52,7 @@ class Worker(Loop):
         self.connections: dict[Upstream, Connections] = {}
         self.carrier = Carrier(self, self, settings.connect_timeout_s)
         self.plan = Plan(settings.requests, ())
-        self.on_tick: Callable[[float], float] = _nothing_to_do  # by the clock; returns when to be called again
+        self.on_tick: Callable[[float], float] = lambda now: TICK_S  # by the clock; returns when to be called again
         self.finishing = False
         self._on_empty = on_empty
         self.stopped = threading.Event()
@@ -236,6 +236,7 @@ class Worker(Loop):
         if self.ready:
             self._go_on_with_ready()
         if self.received_until >= self._next_tick or self.now >= self._next_tick + TICK_S:
+            self._next_tick = self.now + TICK_S  # whatever becomes of this one
             self._next_tick = self.now + self.on_tick(self.received_until)
         if self.out:
             for peer in self.send_out():
@@ -294,7 +295,3 @@ class Worker(Loop):
     def read_again(self, peer: Peer) -> None:
         """Read `peer` once more in the next turn: an edge that told of two things was one event."""
         self.again[peer] = None
-
-
-def _nothing_to_do(now: float) -> float:
-    return TICK_S
