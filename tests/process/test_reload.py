@@ -19,7 +19,7 @@ from tests.support.procs import wait_until
 from tests.support.sample import Sample
 
 RELOADS = 100
-AT_ONCE_S = 2.0  # an idle connection is kept for five seconds and more
+AT_ONCE_S = 0.8  # an idle connection is kept for a second at least
 
 
 @pytest.fixture

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 
 import pytest
 
 from examples.policy_service import SampleService
 from hapolicy.core.address import TcpAddress
 from hapolicy.core.rules import HEDGE_OFF, RequestRules
+from hapolicy.core.silence import SILENT_UNKNOWN_S
 from hapolicy.net import resolver
 from hapolicy.net.resolver import Resolution
 from tests.proxy.asking import ask_at_once, client_of, service_of
@@ -59,7 +61,9 @@ def test_an_address_that_swallows_packets_leaves_time_for_the_next(
         found = Resolution(((socket.AF_INET, hole.where), (socket.AF_INET, (host, int(port)))))
         monkeypatch.setattr(resolver, "look_up", lambda address: found)
         pool = make_pool("A=service.test:25", connect_timeout_s=1.2, requests=RequestRules(hedge=HEDGE_OFF))
+        asked = time.monotonic()
         assert ask_at_once(pool, 1)[0].startswith("DUNNO A")
+        assert time.monotonic() - asked < SILENT_UNKNOWN_S  # before a probe of a silent service finds the other one
         assert ({}, "up") == (service_of(pool).failures, service_of(pool).state)
 
 
