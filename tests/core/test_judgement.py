@@ -23,6 +23,17 @@ def fail_in_a_row(world: World, name: str, kind: FailureKind, times: int) -> Non
         world.answer_all()
 
 
+def ask_with_every_third_hanging(world: World, number: int) -> None:
+    """A new sender's request, which A answers unless it is a third one."""
+    world.wait(0.1)
+    world.ask(f"192.0.{number}.1")
+    for exchange in world.at("A"):
+        if number % 3 == 2:
+            world.fail(exchange, K.ANSWER_TIMEOUT)
+        else:
+            world.answer(exchange)
+
+
 @pytest.mark.parametrize("kind", AT_ONCE, ids=lambda kind: kind.value)
 def test_what_cannot_depend_on_a_mail_counts_at_once(kind: FailureKind) -> None:
     """--fail-max in a row, and the service is down."""
@@ -158,13 +169,7 @@ def test_a_service_of_which_every_third_answer_hangs_is_found_out() -> None:
     """It never fails three times in a row; the rate calls for probes in a row."""
     world = World("A=h:1:10:1:2", "B=h:2:20")
     for number in range(60):
-        world.wait(0.1)
-        world.ask(f"192.0.{number}.1")
-        for exchange in world.at("A"):
-            if number % 3 == 2:
-                world.fail(exchange, K.ANSWER_TIMEOUT)
-            else:
-                world.answer(exchange)
+        ask_with_every_third_hanging(world, number)
         for tried in range(3):
             world.probe("A", K.ANSWER_TIMEOUT if tried == 2 else None)
         if world["A"].state == "down":
@@ -179,13 +184,7 @@ def test_a_rate_is_not_excused_by_the_answers_between() -> None:
     world = World("A=h:1:10:1:2", "B=h:2:20")
     upstream = world["A"]
     for number in range(20):
-        world.wait(0.1)
-        world.ask(f"192.0.{number}.1")
-        for exchange in world.at("A"):
-            if number % 3 == 2:
-                world.fail(exchange, K.ANSWER_TIMEOUT)
-            else:
-                world.answer(exchange)
+        ask_with_every_third_hanging(world, number)
         world.answer_all()
     permit, began = upstream.probe_due(world.now), world.now
     assert permit is not None

@@ -60,6 +60,21 @@ exec "$@"
 """
 
 
+# A policy service for in there; its arguments are the ports that it answers on, whatever it is asked.
+POLICY_SERVICE = """\
+import socketserver, sys, threading
+class Link(socketserver.StreamRequestHandler):
+    def handle(self):
+        for line in self.rfile:
+            if line == b"\\n":
+                self.wfile.write(b"action=DUNNO inside\\n\\n")
+class Server(socketserver.ThreadingTCPServer):
+    daemon_threads = allow_reuse_address = True
+for port in sys.argv[1:]:
+    threading.Thread(target=Server(("", int(port)), Link).serve_forever).start()
+"""
+
+
 class Booted:
     """A bare Debian whose systemd runs, until the end of ``with``."""
 
@@ -95,6 +110,11 @@ class Booted:
     def command_outside(self, *words: str) -> list[str]:
         """The command line that runs a program of this machine in the network of that one."""
         return [need("nsenter", "util-linux"), "--target", str(self._init), "--net", *words]
+
+    def serve_policy(self, *ports: int) -> None:
+        """Run a policy service in there on these ports."""
+        self.bare.path("/root/service.py").write_text(POLICY_SERVICE)
+        self.run("systemd-run", "--unit=service", "python3", "/root/service.py", *map(str, ports))
 
     def try_to(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a program in there to its end, whatever that is."""

@@ -15,18 +15,6 @@ from tests.e2e.booted import Booted
 from tests.support.procs import wait_until
 
 ARGUMENTS = "/etc/hapolicy/hapolicy.args"
-# A policy service for in there.
-SERVICE = """\
-import socketserver
-class Link(socketserver.StreamRequestHandler):
-    def handle(self):
-        for line in self.rfile:
-            if line == b"\\n":
-                self.wfile.write(b"action=DUNNO inside\\n\\n")
-class Server(socketserver.ThreadingTCPServer):
-    daemon_threads = allow_reuse_address = True
-Server(("127.0.0.1", 10031), Link).serve_forever()
-"""
 # Takes requests and never answers.
 HUNG = """\
 import socket, time
@@ -59,8 +47,7 @@ def machine(deb: Path) -> Iterator[Booted]:
     with Bare(bare_archive()) as bare, Booted(bare) as booted:
         booted.run("dpkg", "--install", bare.put(deb))
         assert "inactive" == booted.try_to("systemctl", "is-active", "hapolicy").stdout.strip()
-        bare.path("/root/service.py").write_text(SERVICE)
-        booted.run("systemd-run", "--unit=service", "python3", "/root/service.py")
+        booted.serve_policy(10031)
         bare.path(ARGUMENTS).write_text("-s A=127.0.0.1:10031 -l\n")
         booted.run("systemctl", "enable", "--now", "hapolicy.socket", "hapolicy.service")
         yield booted

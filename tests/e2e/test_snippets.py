@@ -12,6 +12,7 @@ import pytest
 
 from tests.e2e.bare import Bare, bare_archive
 from tests.e2e.booted import Booted
+from tests.e2e.test_prometheus import promtool
 from tests.support.procs import hapolicy, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,19 +30,7 @@ ELSEWHERE = {
 }
 PLACEHOLDERS = {"YOU": "nobody", "NAME": "grey", "...": "-s GREY1=10.0.0.1:10031"}
 
-# What the services of the documents are, all in one: it has each of their ports, and answers.
-SERVICES = """\
-import socketserver, threading
-class Link(socketserver.StreamRequestHandler):
-    def handle(self):
-        for line in self.rfile:
-            if line == b"\\n":
-                self.wfile.write(b"action=DUNNO inside\\n\\n")
-class Server(socketserver.ThreadingTCPServer):
-    daemon_threads = allow_reuse_address = True
-for port in (10031, 10023, 10024, 10070, 10071):
-    threading.Thread(target=Server(("", port), Link).serve_forever).start()
-"""
+PORTS = (10031, 10023, 10024, 10070, 10071)  # of the services of the documents
 SUDO = """\
 #!/bin/sh
 user=$2 && shift 2 && exec setpriv --reuid="$user" --regid="$user" --init-groups -- "$@"
@@ -86,12 +75,11 @@ def machine(deb: Path) -> Iterator[Booted]:
         bare.path("/root/dist").mkdir()
         bare.put(deb, "/root/dist")
         booted.run("sh", "-c", f"cd /root && apt-get install --yes ./dist/{deb.name}")
-        bare.path("/root/services.py").write_text(SERVICES)
         bare.path("/usr/bin/sudo").write_text(SUDO)
         bare.path("/usr/bin/sudo").chmod(0o755)
         subprocess.run(booted.command_outside("ip", "address", "add", "10.0.0.1/32", "dev", "lo"), check=True)
         subprocess.run(booted.command_outside("ip", "address", "add", "10.0.0.2/32", "dev", "lo"), check=True)
-        booted.run("systemd-run", "--unit=services", "python3", "/root/services.py")
+        booted.serve_policy(*PORTS)
         for shells in ("/etc/bash_completion.d", "/usr/local/share/zsh/site-functions", "/etc/fish/completions"):
             bare.path(shells).mkdir(parents=True, exist_ok=True)
         files = dict(zip(("grey", "spf"), arguments("docs/services.md"), strict=True))
@@ -174,8 +162,11 @@ def test_snippets_for_postfix_are_those_of_the_examples() -> None:
         assert [] == [line for line in lines if " ".join(line.split()) not in known]
 
 
-def test_the_scrape_configuration_is_what_prometheus_runs_with() -> None:
-    """The same addresses and file names as in the examples (test_prometheus.py)."""
+def test_the_scrape_configuration_is_understood_by_prometheus(tmp_path: Path) -> None:
+    """With the rules where the comment beside it says that they are from."""
     snippet = next(block for block in blocks(ROOT / "docs/monitoring.md") if "scrape_configs" in block)
-    assert "127.0.0.1:10061" in snippet
-    assert (ROOT / re.findall(r"# (\S+)", snippet)[0]).exists()
+    rules, example = re.findall(r"rule_files: \[(\S+)\]\s+# (\S+)", snippet)[0]
+    configuration = tmp_path / "prometheus.yml"
+    configuration.write_text(snippet.replace(rules, str(ROOT / example)))
+    said = promtool("check", "config", str(configuration))
+    assert "1 rule files found" in said

@@ -22,8 +22,8 @@ class NameServer:
         self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._sock.bind(("127.0.0.1", 0))
         self.port = self._sock.getsockname()[1]
-        # For programs that look names up with Perl's Net::DNS::Resolver.
-        self.environment = {"RES_NAMESERVERS": "127.0.0.1", "RES_OPTIONS": f"port:{self.port}"}
+        # Before the command of a program that looks names up with Perl's Net::DNS::Resolver.
+        self.prefix = ("/usr/bin/env", "RES_NAMESERVERS=127.0.0.1", f"RES_OPTIONS=port:{self.port}")
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
     def _serve(self) -> None:

@@ -96,8 +96,7 @@ $POSCACHESIZE = 0;
 1;
 """
         )
-        environment = ["/usr/bin/env", *(f"{name}={value}" for name, value in self._names.environment.items())]
-        return [*environment, program, "-f", str(self._config), "-D", "start"]
+        return [*self._names.prefix, program, "-f", str(self._config), "-D", "start"]
 
     def kill(self) -> None:
         """End it at once, and its cache, which has a session of its own."""

@@ -18,5 +18,4 @@ class SpfPerl(Service):
 
     def command(self) -> list[str]:
         """With the name server of the test."""
-        environment = ["/usr/bin/env", *(f"{name}={value}" for name, value in self._names.environment.items())]
-        return [self._listener, "--accept", "--inetd", f"--listen={self.address}", *environment, self._program]
+        return [self._listener, "--accept", "--inetd", f"--listen={self.address}", *self._names.prefix, self._program]
