@@ -53,7 +53,7 @@ class Smtpds:
 @pytest.mark.parametrize("keys", ["", ",max=4"])
 @pytest.mark.parametrize("kind", [MtPolicyd, Postfwd2, QuotaStatus])
 def test_few_workers_and_many_clients(folder: Path, kind: type[FewWorkers], keys: str) -> None:
-    """12 smtpds ask a service with 5 workers, with no options at all: nothing is defaulted, nobody starves."""
+    """12 smtpds ask a service with 5 workers, with no options at all and with max=: no defaults, nobody starves."""
     with (
         kind(folder) as service,
         Daemon("-s", f"A={service.address}{keys}", "-d", "DEFER none") as daemon,

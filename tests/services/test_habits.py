@@ -20,9 +20,9 @@ from tests.support.daemon import Daemon
 
 SPOOFED = {"client_address": "192.0.2.66", "helo_name": "mail.attacker.example", "sender": "ceo@bank.example"}
 POISON = {"client_address": "203.0.113.9", "helo_name": "x" * 64 + ".example.net", "sender": "a@example.net"}
-# Its name server does not answer; policyd-spf-perl asks for over a minute.
+# Its name server does not answer; policyd-spf-perl gives up after 15 s.
 UNKNOWABLE = {"client_address": "203.0.113.10", "helo_name": "mail.silent.example", "sender": "a@silent.example"}
-# The issue that this is a test of had 10, which takes half a minute.
+# 10 is what a postmaster had who saw it; that takes half a minute.
 SPF_TIMEOUT_S = float(os.environ.get("HAPOLICY_TEST_SPF_TIMEOUT", "2"))
 
 

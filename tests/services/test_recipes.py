@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -47,7 +48,9 @@ def test_recipe(name: str, folder: Path, names: NameServer) -> None:
         definition = f"IT={service.address}{keys}"
         checked = hapolicy("--check", "--connect", "-s", definition)
         assert (0, "") == (checked.returncode, checked.stderr)
-        assert "IT" in checked.stdout
+        said = re.search(r"^try +IT: (.+)$", checked.stdout, re.MULTILINE)
+        assert said
+        assert said[1].startswith("takes connections" if "probe=tcp" in keys else begins)
         with (
             Daemon("-s", definition, "-d", "DEFER none", "--fail-max", "1") as daemon,
             PolicyClient(daemon.address, 60) as client,

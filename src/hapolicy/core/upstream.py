@@ -23,7 +23,8 @@ from hapolicy.core.service import Service
 from hapolicy.core.silence import SILENT_UNKNOWN_S
 from hapolicy.core.slowstart import grown_share
 
-# That a service of which too many answers failed must answer in a row; of every third that hangs, mail may take one.
+# Probes in a row that a service must answer of which too many answers failed. Of one that hangs at every third request
+# mail takes some of the bad turns, so three would be passed too easily.
 VERIFYING_PROBES = 6
 
 PROBE_PAUSE_S = 1.0  # after a probe that came to nothing for a reason of our own

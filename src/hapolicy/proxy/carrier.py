@@ -188,8 +188,8 @@ class Carrier:
 
     def _on_end(self, connection: Connection, exchange: Exchange) -> None:
         error = connection.error
-        open_s = self._loop.received_until - exchange.began
-        if exchange.kept and connection.reader is None and open_s < STALE_WITHIN_S:
+        lasted_s = self._loop.received_until - exchange.began  # at least
+        if exchange.kept and connection.reader is None and lasted_s < STALE_WITHIN_S:
             self._loop.close(connection)
             self._outcomes.tell(events.SERVICE_CONNECTION_STALE(service=connection.connections.upstream.name))
             exchange.kept, exchange.fresh = False, True

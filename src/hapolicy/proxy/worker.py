@@ -235,6 +235,7 @@ class Worker(Loop):
             self._on_client(peer, flags, data)
         if self.ready:
             self._go_on_with_ready()
+        # Long after it is due it goes by an older time: a loop that has not caught up has more to do than to judge.
         if self.received_until >= self._next_tick or self.now >= self._next_tick + TICK_S:
             self._next_tick = self.now + TICK_S  # whatever becomes of this one
             self._next_tick = self.now + self.on_tick(self.received_until)
