@@ -21,23 +21,21 @@ lint: $(VENV)/.tested  ## style, types, and who may import whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# What is timed by less than seconds runs alone; what mostly waits, for daemons, boots and browsers, runs side by side.
+# Most of them wait, for daemons, boots and browsers: five at a time on two processors. A file's tests share what they
+# have built, so they stay together.
 unit: $(VENV)/.tested  ## all tests, against the installed package
-	$(BIN)/python -m pytest -n 2 tests/core tests/config tests/log tests/net tests/proxy tests/admin tests/daemon tests/docs tests/process $(PYTEST_ARGS)
-	$(BIN)/python -m pytest tests/faults tests/services/test_hung.py $(PYTEST_ARGS)
-	$(BIN)/python -m pytest -n 3 --dist loadfile --deselect tests/services/test_hung.py --durations 12 \
-	tests/fuzz tests/services tests/e2e $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 5 --dist loadfile --durations 12 tests $(PYTEST_ARGS)
 
 test-quick: $(VENV)/.tested  ## lint and the tests that need no system packages, in under a minute
 	$(BIN)/ruff check --quiet .
-	$(BIN)/python -m pytest -q -n 2 tests/core tests/config tests/log tests/net tests/proxy tests/admin tests/daemon tests/docs
+	$(BIN)/python -m pytest -q -n 3 tests/core tests/config tests/log tests/net tests/proxy tests/admin tests/daemon tests/docs
 
 coverage: $(VENV)/.coverable  ## branch coverage of src by all tests but those of the real mail path
 	rm -f .coverage .coverage.*
-	-$(BIN)/python -m coverage run -m pytest -q -n 2 tests/core tests/config tests/log tests/net tests/proxy tests/admin tests/daemon tests/process \
-	--deselect tests/process/test_costs.py
-	$(BIN)/python -m coverage combine --quiet
-	$(BIN)/python -m coverage report
+	-PYTHONPATH=$(CURDIR)/tests/coverage $(BIN)/python -m coverage run -m pytest -q -n 4 --dist loadfile --deselect tests/process/test_costs.py \
+	tests/core tests/config tests/log tests/net tests/proxy tests/admin tests/daemon tests/process tests/faults
+	PYTHONPATH=$(CURDIR)/tests/coverage $(BIN)/python -m coverage combine --quiet
+	PYTHONPATH=$(CURDIR)/tests/coverage $(BIN)/python -m coverage report
 
 reference: $(VENV)/.installed  ## docs/reference, made from the code
 	$(BIN)/python package/reference.py

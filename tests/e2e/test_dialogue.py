@@ -29,7 +29,7 @@ def test_postfwd_refuses_a_sender_in_its_own_words(folder: Path) -> None:
         assert 554 == refused.code
         assert refused.text.endswith("Recipient address rejected: postfwd does not like you")
         assert 250 == passed.code
-        assert 2 == len(daemon.events_of("request.answered", service="postfwd"))
+        daemon.wait_event("request.answered", nth=2, service="postfwd")
 
 
 def test_default_action_is_what_the_sender_reads_when_all_services_are_down(folder: Path) -> None:

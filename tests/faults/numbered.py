@@ -230,14 +230,18 @@ def check_answers(ledger: Ledger, deadline_s: float) -> None:
 
 
 def check_books(daemon: Daemon, ledger: Ledger, services: int) -> None:
-    """The daemon's counters, its log, and what the clients have seen agree, to the last request."""
+    """The daemon's counters, its log, and what the clients have seen agree, to the last request.
+
+    A request that was asked of a second service because the first was slow, on a busy machine, may have two answers.
+    """
     status = wait_until(lambda: _settled(daemon, services), "no request in flight")
     for one in status.values():
         assert one["queries"] == one["answers"] + one["failed"], one
         assert one["failed"] == sum(one["failures"].values()), one
-    answers, failed = (sum(one[count] for one in status.values()) for count in ("answers", "failed"))
+    answers, failed, hedges = (sum(one[n] for one in status.values()) for n in ("answers", "failed", "hedges_sent"))
     logged = len(daemon.events_of("service.failed")), len(daemon.events_of("request.defaulted"))
-    assert (ledger.answers, failed, ledger.defaulted) == (answers, *logged), (ledger.row(), status, logged)
+    assert (failed, ledger.defaulted) == logged, (ledger.row(), status, logged)
+    assert ledger.answers <= answers <= ledger.answers + hedges, (ledger.row(), status)
     faults = daemon.events_of("daemon.error") + daemon.events_of("log.dropped")
     assert [] == faults, faults
 

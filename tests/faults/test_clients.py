@@ -37,6 +37,7 @@ def test_slow_half_closed_and_vanishing_clients_disturb_nobody(matrix: Matrix) -
             for client in drippers:
                 assert b"" == client.rest()
                 client.close()
+            statuses(daemon, 1)  # told after all that was logged before
             reasons = [event["reason"] for event in daemon.events_of("client.rejected")]
             # Beyond ten a second those of one peer are summed up.
             left_out = sum(event["count"] for event in daemon.events_of("log.repeated", of="client.rejected"))

@@ -5,6 +5,7 @@ Nothing here sleeps for luck: whoever waits names a condition and a deadline.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -137,8 +138,23 @@ def hapolicy(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str
     return subprocess.run(argv, capture_output=True, text=True, check=False, **options)
 
 
+_held: list[socket.socket] = []
+
+
+@atexit.register
+def _let_go() -> None:
+    for holder in _held:
+        holder.close()
+
+
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody has now, for programs that cannot choose one themselves."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of 127.0.0.1 for programs that cannot choose one themselves; nobody else gets it while the tests run.
+
+    It is bound here, and nobody listens: who connects is refused, and a server that sets SO_REUSEADDR, as they all do,
+    can take it, leave it, and take it again.
+    """
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    _held.append(holder)
+    return int(holder.getsockname()[1])

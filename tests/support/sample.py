@@ -10,13 +10,13 @@ from typing import Any
 
 from examples import policy_service
 from examples.policy_service import tell
-from tests.support.procs import Process
+from tests.support.procs import Process, free_port
 
 PROGRAM = policy_service.__file__
 
 
 class Sample:
-    """A running sample service; `extra` are more of its arguments. It keeps its address when restarted.
+    """A running sample service; `extra` are more of its arguments. It keeps its address, also while it is down.
 
     `prefix` goes before its command: what puts it elsewhere, such as a network of its own. `program` is another script
     that takes the same arguments, after those of its own.
@@ -26,13 +26,13 @@ class Sample:
         self,
         name: str = "A",
         *extra: str,
-        listen: str = "127.0.0.1:0",
+        listen: str = "",
         control: str = "127.0.0.1:0",
         prefix: Sequence[str] = (),
         program: Sequence[str] = (PROGRAM,),
     ) -> None:
         self.name = name
-        self.address = listen
+        self.address = listen or ("127.0.0.1:0" if prefix else f"127.0.0.1:{free_port()}")
         self.control = control
         self._extra = extra
         self._prefix = prefix

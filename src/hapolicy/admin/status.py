@@ -41,7 +41,9 @@ class Status:
         return dataclasses.asdict(self)
 
 
-_LOGGED = ("state", "prio", "weight", "queries", "answers", "failed", "in_flight", "failures", "last_error")
+_LOGGED = (
+    *("state", "prio", "weight", "queries", "answers", "failed", "in_flight", "failures", "hedges_sent", "last_error"),
+)
 
 
 def status_events(services: list[ServiceStatus]) -> Iterator[Event]:

@@ -143,6 +143,7 @@ SERVICE_STATUS = _event(
         "failed": "requests that it did not answer",
         "in_flight": "requests that it has not answered yet",
         "failures": "by kind",
+        "hedges_sent": "requests that were asked of a second service because it kept them waiting",
         "last_error": "what went wrong last",
         "last_error_age_s": "how long ago",
         "probe_in_s": "when it is probed next, while it is down",
