@@ -137,6 +137,22 @@ class Postfix:
 
     def __exit__(self, *_: object) -> None:
         self._stop()
+        try:
+            wait_until(lambda: not self._spawned(), "what spawn(8) has started to end with its client")
+        finally:
+            for pid in self._spawned():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def _spawned(self) -> list[int]:
+        """The processes of this instance, by their environment: those of spawn(8) have groups of their own."""
+        ours = f"MAIL_CONFIG={self.folder}/config\0".encode()
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if ours in (process / "environ").read_bytes():
+                    found.append(int(process.name))
+        return found
 
     def maillog(self) -> str:
         """Everything this Postfix has logged so far."""

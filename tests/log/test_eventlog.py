@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ import pytest
 from hapolicy.core import events
 from hapolicy.core.event import Level
 from hapolicy.core.events import REGISTRY
-from hapolicy.log import queue
+from hapolicy.log import eventlog, queue
 from hapolicy.log.eventlog import EventLog
 from hapolicy.log.repeats import A_SECOND, Repeats
 from hapolicy.log.sinks import DescriptorSink
@@ -53,6 +53,46 @@ def test_what_a_sink_does_not_take_is_counted_and_told() -> None:
     assert ["pool.up", "log.dropped"] == [line.split('"event": "')[1].split('"')[0] for line in sink.lines]
     assert '"count": 5' in sink.lines[1]
     assert 5 == log.dropped
+
+
+def test_a_log_that_cannot_render_costs_nobody_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events and faults count as dropped, whatever goes wrong with them; they are told once it goes again."""
+    sink = Moody()
+    log = EventLog(sink)
+    with monkeypatch.context() as broken:
+        for error in (ImportError("structlog has gone"), MemoryError()):
+            broken.setattr(eventlog, "load_renderer", _raising(error))
+            log.emit(events.POOL_UP(down_s=1))
+            log.fault(ValueError("a fault meanwhile"))
+        broken.setattr(eventlog.traceback, "format_exception", _raising(MemoryError()))
+        log.fault(ValueError("no memory for words"))
+    assert (5, []) == (log.dropped, sink.lines)
+    log.emit(events.POOL_UP(down_s=2))
+    assert '"count": 5' in sink.lines[1]
+
+
+def _raising(error: Exception) -> Callable[..., object]:
+    def fail(*_: object) -> object:
+        raise error
+
+    return fail
+
+
+def test_a_line_that_breaks_the_sink_is_one_line() -> None:
+    """The thread that writes goes on with the next one."""
+    written: list[str] = []
+
+    def write(line: tuple[str, Level]) -> None:
+        if line[0] == "bad":
+            raise MemoryError
+        written.append(line[0])
+
+    lost: list[bool] = []
+    lines = queue.LineQueue(write, lambda: lost.append(True))
+    for line in ("bad", "good", "bad", "good"):
+        lines.put((line, Level.INFO))
+    lines.close(PATIENCE_S)
+    assert (["good", "good"], [True, True]) == (written, lost)
 
 
 def test_the_level_is_the_threshold(capture: Capture) -> None:

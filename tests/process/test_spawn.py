@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import socket
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,12 +27,12 @@ def sample() -> Iterator[Sample]:
         yield sample
 
 
-def spawn(*arguments: str) -> tuple[PolicyClient, Process]:
+def spawn(*arguments: str, **options: Any) -> tuple[PolicyClient, Process]:
     """Start hapolicy as spawn(8) does: its stdin, stdout and stderr all lead to the client."""
     ours, theirs = socket.socketpair()
     with theirs:
         argv = [sys.executable, "-m", "hapolicy", *arguments]
-        process = Process(argv, stdin=theirs, stdout=theirs, stderr=theirs)
+        process = Process(argv, stdin=theirs, stdout=theirs, stderr=theirs, **options)
     return PolicyClient(ours), process
 
 
@@ -60,6 +62,17 @@ def test_spawned_hapolicy_keeps_failures_to_itself() -> None:
             answers = client.rest().replace(suspect, b"action=DEFER later\n\n")
             assert b"action=DEFER later\n\n" * 5 == answers
         assert 0 == process.wait()
+
+
+def test_spawned_hapolicy_that_cannot_log_serves_and_ends_all_the_same(sample: Sample, tmp_path: Path) -> None:
+    """What renders the log is loaded with the first event: it may have gone by then, or be another version's."""
+    (tmp_path / "structlog.py").write_text("raise ImportError('gone')\n")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    client, process = spawn("-l", "-s", sample.service(), env=environment)
+    with client:
+        assert ["DUNNO A 1", "DUNNO A 2"] == [client.ask(instance="1"), client.ask(instance="2")]
+        assert os.devnull == os.readlink(f"/proc/{process.pid}/fd/2")  # nor do Python's own complaints reach the client
+    assert 0 == process.wait()
 
 
 def test_spawned_hapolicy_ends_when_the_client_just_goes(sample: Sample) -> None:

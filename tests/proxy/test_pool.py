@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -11,10 +12,12 @@ import pytest
 from examples.policy_service import SampleService
 from hapolicy.core.rules import RequestRules
 from hapolicy.core.service import parse_service
+from hapolicy.daemon.process import tell_status
 from tests.proxy.asking import ask_at_once, client_of, service_of
+from tests.support.capture import Capture
 from tests.support.client import request
 from tests.support.fixtures import MakePool
-from tests.support.procs import wait_until
+from tests.support.procs import PATIENCE_S, wait_until
 
 
 def test_a_drain_survives_a_changed_address(make_pool: MakePool) -> None:
@@ -45,6 +48,20 @@ def test_a_service_that_is_configured_no_more_ends(make_pool: MakePool) -> None:
         assert client.ask().startswith("DUNNO B")
     wait_until(lambda: a.stats()["open"] == 0, "its connections' end")
     wait_until(lambda: len(pool.workers[0].connections) == 1, "it to be forgotten")
+
+
+def test_a_worker_that_ends_unasked_says_so(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch, capture: Capture
+) -> None:
+    """As when its last client goes: under --stdio the process would stay. A status then is no reason to end."""
+    monkeypatch.setattr("hapolicy.proxy.pool._CALL_MAX_S", 0.2)
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)
+    emptied = threading.Event()
+    pool = make_pool("A=127.0.0.1:1", on_empty=emptied.set)
+    pool.workers[0].post(sys.exit)
+    assert emptied.wait(PATIENCE_S)
+    tell_status(pool, capture.log)
+    assert "the event loop does not answer" in capture.wait("daemon.error")["error"]
 
 
 @pytest.mark.parametrize("workers", [1, 3])

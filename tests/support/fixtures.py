@@ -52,9 +52,9 @@ def make_pool(log: EventLog) -> Iterator[MakePool]:
     """Makes pools from -s definitions and `Settings`; they are stopped at the end."""
     made: list[Pool] = []
 
-    def make(*definitions: str, **settings: Any) -> Pool:
+    def make(*definitions: str, on_empty: Callable[[], None] = lambda: None, **settings: Any) -> Pool:
         services = tuple(parse_service(definition) for definition in definitions)
-        made.append(Pool(Settings(services=services, **settings), log))
+        made.append(Pool(Settings(services=services, **settings), log, on_empty))
         made[-1].start()
         return made[-1]
 

@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import hapolicy
 from hapolicy.admin.operations import Operations
-from hapolicy.admin.status import status_events
 from hapolicy.config.settings import Settings, SettingsError, Warnings
 from hapolicy.core import events
 from hapolicy.daemon import systemd
-from hapolicy.daemon.process import HANDLED_SIGNALS, LOG_CLOSE_S, STOP_SIGNALS, tell_warnings
+from hapolicy.daemon.process import HANDLED_SIGNALS, LOG_CLOSE_S, STOP_SIGNALS, tell_status, tell_warnings
 from hapolicy.daemon.watchdog import Watchdog
 from hapolicy.log.eventlog import EventLog
 from hapolicy.net.listeners import Listening, describe
@@ -108,12 +107,8 @@ class Daemon:
             if received is signal.SIGHUP:
                 self._reload()
             else:
-                self._log_status()
+                tell_status(self._pool, self._log)
         return received
-
-    def _log_status(self) -> None:
-        for event in status_events(self._pool.status().services):
-            self._log.emit(event)
 
     def _reload(self) -> None:
         systemd.reloading()

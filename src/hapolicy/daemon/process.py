@@ -7,9 +7,11 @@ import resource
 import signal
 import socket
 
+from hapolicy.admin.status import status_events
 from hapolicy.config.settings import Warnings
 from hapolicy.core import events
 from hapolicy.log.eventlog import EventLog
+from hapolicy.proxy.pool import Pool
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 HANDLED_SIGNALS = (*STOP_SIGNALS, signal.SIGUSR1, signal.SIGHUP)
@@ -37,6 +39,17 @@ def tell_warnings(warnings: Warnings, log: EventLog) -> None:
     """Log what is doubtful about the configuration."""
     for argument, warning in warnings:
         log.emit(events.CONFIG_WARNING(argument=argument, warning=warning))
+
+
+def tell_status(pool: Pool, log: EventLog) -> None:
+    """Log where each service stands."""
+    try:
+        services = pool.status().services
+    except TimeoutError:  # a loop stands still: the watchdog's business, and no reason to end
+        log.fault()
+        return
+    for event in status_events(services):
+        log.emit(event)
 
 
 def stdin_is_connected_socket() -> bool:

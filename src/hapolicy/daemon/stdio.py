@@ -8,7 +8,6 @@ import socket
 import threading
 import time
 
-from hapolicy.admin.status import status_events
 from hapolicy.config.settings import Settings
 from hapolicy.core.event import Level
 from hapolicy.daemon.process import (
@@ -17,9 +16,11 @@ from hapolicy.daemon.process import (
     LOG_CLOSE_S,
     STOP_SIGNALS,
     stdin_is_connected_socket,
+    tell_status,
     tell_warnings,
 )
 from hapolicy.log.eventlog import EventLog
+from hapolicy.log.sinks import is_client
 from hapolicy.proxy.pool import Pool
 
 _COPY_BYTES = 65_536
@@ -27,6 +28,7 @@ _COPY_BYTES = 65_536
 
 def serve_stdio(settings: Settings, log: EventLog) -> None:
     """Serve until the client ends; SIGTERM and SIGINT let its request in flight finish."""
+    _keep_stderr_from_client()
     pool = Pool(settings, log, on_empty=lambda: os.kill(os.getpid(), CLIENT_GONE))
     # Each client has a process of its own: as warnings, the same few lines would come with every connection.
     if log.level <= Level.DEBUG:
@@ -40,11 +42,17 @@ def serve_stdio(settings: Settings, log: EventLog) -> None:
     log.close(LOG_CLOSE_S)
 
 
+def _keep_stderr_from_client() -> None:
+    """Nothing is written there any more; Python itself would, about a thread that dies, into the answers."""
+    if is_client(2):
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+
+
 def _serve(pool: Pool, log: EventLog) -> None:
     while (received := signal.sigwait([*HANDLED_SIGNALS, CLIENT_GONE])) != CLIENT_GONE:
         if received == signal.SIGUSR1:
-            for event in status_events(pool.status().services):
-                log.emit(event)
+            tell_status(pool, log)
         elif received in STOP_SIGNALS:
             _drain(pool)
             return

@@ -61,9 +61,15 @@ class EventLog:
             self._report_dropped()
 
     def fault(self, error: BaseException | None = None) -> None:
-        """Log a fault of ours, `error` or the one being handled: the end of its traceback, which says most."""
-        text = "".join(traceback.format_exception(error or sys.exception()))
-        self.emit(events.DAEMON_ERROR(error=text[-VALUE_MAX_CHARACTERS:]))
+        """Log a fault of ours, `error` or the one being handled: the end of its traceback, which says most.
+
+        Never raises: it is called where nobody would catch that.
+        """
+        try:
+            text = "".join(traceback.format_exception(error or sys.exception()))
+            self.emit(events.DAEMON_ERROR(error=text[-VALUE_MAX_CHARACTERS:]))
+        except Exception:  # noqa: BLE001 - no memory for words
+            self._count_dropped()
 
     def reopen(self) -> None:
         """Open the log file anew. Raises OSError; the old one stays in use then."""
@@ -85,15 +91,18 @@ class EventLog:
 
     def _write(self, event: Event) -> None:
         try:
-            self.warm()
-            assert self._render is not None
-            line, fields = self._render(event)
+            line, fields = self._rendered(event)
             if self._queue is None:
                 self._sink.write(line, fields, event.level)
             elif not self._queue.put((line, event.level)):
                 self._count_dropped()
         except Exception:  # noqa: BLE001 - whatever is wrong with one event, it must not cost an answer
             self._count_dropped()
+
+    def _rendered(self, event: Event) -> Rendered:
+        self.warm()
+        assert self._render is not None
+        return self._render(event)
 
     def _write_queued(self, queued: tuple[str, Level]) -> None:
         line, level = queued
@@ -112,9 +121,8 @@ class EventLog:
             dropped, self._dropped = self._dropped, 0
         event = events.LOG_DROPPED(count=dropped)
         try:
-            assert self._render is not None
-            line, fields = self._render(event)
+            line, fields = self._rendered(event)
             self._sink.write(line, fields, event.level)
-        except OSError:
+        except Exception:  # noqa: BLE001 - the sink takes nothing, or what renders cannot be loaded: later, then
             with self._lock:
                 self._dropped += dropped

@@ -16,7 +16,7 @@ Line = tuple[str, Level]
 
 
 class LineQueue:
-    """Takes lines without ever waiting; `write` may block, and raises OSError for a line that is lost."""
+    """Takes lines without ever waiting; `write` may block, and raises for a line that is lost."""
 
     def __init__(self, write: Callable[[Line], None], lost: Callable[[], None]) -> None:
         self._write = write
@@ -59,5 +59,5 @@ class LineQueue:
         while (line := self._take()) is not None:
             try:
                 self._write(line)
-            except OSError:
+            except Exception:  # noqa: BLE001 - the thread would be gone, and all lines after this one with it
                 self._lost()

@@ -43,7 +43,7 @@ class Pool:
     """The workers of one daemon."""
 
     def __init__(self, settings: Settings, log: EventLog, on_empty: Callable[[], None] = lambda: None) -> None:
-        """`on_empty` is called on a worker's thread when its last client has gone."""
+        """`on_empty` is called on a worker's thread when its last client has gone, or the thread ends unasked."""
         self.settings = settings
         self._resolver = Resolver(log)
         self._changes = Changes(settings.requests.default_action)

@@ -36,7 +36,7 @@ class Worker(Loop):
     """Serves its clients until it is stopped."""
 
     def __init__(self, number: int, settings: Settings, log: EventLog, on_empty: Callable[[], None]) -> None:
-        """`on_empty` is called on the worker's thread when its last client has gone."""
+        """`on_empty` is called on the worker's thread when its last client has gone, or the thread ends unasked."""
         super().__init__()
         self.number = number
         self.log = log
@@ -79,6 +79,8 @@ class Worker(Loop):
                     self.log.fault()
         finally:
             self.stopped.set()
+            if not self._stopping:
+                self._on_empty()  # under --stdio: a process that serves nobody must not stay
 
     def configure(self, settings: Settings, plan: Plan) -> None:
         """Go by these from now on."""
