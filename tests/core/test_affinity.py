@@ -39,7 +39,14 @@ def test_an_empty_attribute_takes_a_turn() -> None:
     """There is nothing to hash; and values cannot run into each other."""
     assert None is key_of([("sender", b""), ("recipient", b"x@example.com")])
     assert key_of([("a", b"bc"), ("d", b"e")]) != key_of([("a", b"b"), ("d", b"ce")])
-    assert key_of([("sender", b"A@Example.com")]) == key_of([("sender", b"a@example.com")])
+    assert key_of([("sender", b"A@Example.com")]) == key_of([("sender", b"a@example.com")]) == b"a@example.com"
+
+
+def test_a_clients_network_is_hashed_and_nothing_else_as_one() -> None:
+    """A helo that looks like an address is a helo. What is hashed never changes: it is the same on every host."""
+    assert key_of([("client_address", b"192.0.2.1"), ("sender", b"a@b")]) == b"\xc0\x00\x02\0a@b"
+    assert key_of([("helo_name", b"192.0.2.1")]) == b"192.0.2.1"
+    assert key_of([("client_address", b"192.0.2.1")]) == key_of([("client_address", b"192.0.2.99")])
 
 
 def test_the_hash_is_the_same_everywhere() -> None:
@@ -47,6 +54,12 @@ def test_the_hash_is_the_same_everywhere() -> None:
     digest = hashlib.blake2b(b"key", digest_size=8, key=b"GREY1").digest()
     expected = -2.0 / math.log((int.from_bytes(digest, "big") + 0.5) / 2**64)
     assert expected == score("GREY1", b"key", 2.0)
+
+
+def test_a_long_name_is_hashed_by_its_first_64_bytes() -> None:
+    """blake2b's keys are no longer."""
+    assert score("\N{SNOWMAN}" * 64, b"key", 1.0) == score("\N{SNOWMAN}" * 21 + "\N{SNOWMAN}", b"key", 1.0)
+    assert score("x" * 64, b"key", 1.0) != score("x" * 63, b"key", 1.0)
 
 
 def test_shares_by_weight() -> None:

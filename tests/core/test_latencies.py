@@ -30,6 +30,28 @@ def test_a_quantile_is_right_within_its_bucket(q: float) -> None:
     assert bounds[bucket - 1] <= found <= bounds[bucket + 1]
 
 
+@pytest.mark.parametrize(
+    ("counts", "q", "expected"),
+    [
+        ({0: 4}, 0.5, 0.00005),  # half-way through the first bucket, which begins at 0
+        ({1: 4}, 0.5, 0.00015),
+        ({1: 4}, 1.0, 0.0002),
+        ({1: 2, 3: 2}, 0.5, 0.0002),  # the last one of the lower half
+        ({1: 2, 3: 2}, 0.75, 0.00075),
+        ({1: 1, 2: 1, 4: 2}, 0.75, 0.0015),  # what is below counts, bucket by bucket
+        ({-2: 2}, 0.5, 75.0),  # the last bound, 100 s
+        ({-1: 2}, 0.5, 100.0),  # beyond it nothing more is known
+        ({-1: 2}, 1.0, 100.0),
+    ],
+)
+def test_a_quantile_is_linear_within_its_bucket(counts: dict[int, int], q: float, expected: float) -> None:
+    """By hand."""
+    row = [0] * len(BOUNDS_S)
+    for index, count in counts.items():
+        row[index] = count
+    assert quantile(row, q) == pytest.approx(expected)
+
+
 def test_of_nothing_there_is_no_quantile() -> None:
     """Which is not 0."""
     assert None is quantile(Latencies().minute(1000.0), 0.5)
@@ -47,7 +69,9 @@ def test_an_answer_that_nobody_waited_for_is_no_measure_of_what_is_usual() -> No
     """It counts in the total alone."""
     latencies = of(0.002)
     latencies.add_to_total(9.0)
-    assert (1, 2, 0.002) == (
+    latencies.add_to_total(9.5)
+    assert (2, pytest.approx(18.502)) == (latencies.counts[BOUNDS_S.index(10.0)], latencies.sum_s)
+    assert (1, 3, 0.002) == (
         sum(latencies.minute(1000.0)),
         sum(latencies.counts),
         latencies.longest_s(1000.0),

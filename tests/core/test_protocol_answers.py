@@ -139,6 +139,13 @@ def test_action_there_and_back() -> None:
     assert "REJECT a=b" == action_of(answer_of("REJECT a=b"))
     assert "né" == action_of(answer_of("né"))
     assert answer_of("né") == AnswerReader().feed(answer_of("né"))
+    assert "n\\xe9" == action_of(b"action=n\xe9\n\n")
+
+
+def test_a_new_reader_has_nothing() -> None:
+    """Neither bytes nor a reason not to use the connection again."""
+    reader = AnswerReader()
+    assert (True, False) == (reader.empty, reader.leftover)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from hapolicy.core.protocol import REQUEST_MAX_BYTES, MalformedRequest, Request, RequestReader
+from hapolicy.core.protocol import REQUEST_MAX_BYTES, MalformedRequest, Request, RequestReader, is_one_request
 
 HEAD = b"request=smtpd_access_policy\n"
 SMALLEST = HEAD + b"\n"
@@ -224,6 +224,33 @@ def test_instance() -> None:
     assert b"first" == Request(HEAD + b"instance=first\ninstance=second\n\n").instance
     assert b"" == Request(HEAD + b"xinstance=1\nsender=instance=2\n\n").instance
     assert b"\xff" == Request(HEAD + b"instance=\xff\n\n").instance
+
+
+def test_one_attribute_as_text() -> None:
+    """As among all of them: what is not UTF-8 is shown, not lost, and what is not there is empty."""
+    request = Request(HEAD + b"sender=a=b\nhelo_name=\xc3\xa9\xff\nsize=\n\n")
+    assert ("é\\xff", "a=b", "", "") == tuple(
+        request.text(name) for name in ("helo_name", "sender", "size", "queue_id")
+    )
+
+
+@pytest.mark.parametrize("size", [REQUEST_MAX_BYTES, REQUEST_MAX_BYTES + 1])
+def test_the_short_cut_takes_what_the_reader_takes(size: int) -> None:
+    """A request of the greatest length, and one byte more; and all that is wrong with one that looks well."""
+    whole = HEAD + b"helo_name=" + b"x" * (size - len(HEAD) - 12) + b"\n\n"
+    assert len(whole) == size
+    assert is_one_request(whole) == (size == REQUEST_MAX_BYTES)
+    for wrong in (
+        SMALLEST[:-1],
+        SMALLEST + b"\n",
+        SMALLEST + SMALLEST,
+        HEAD + b"=x\n\n",
+        HEAD + b"a=\0\n\n",
+        b"x" + SMALLEST,
+    ):
+        assert not is_one_request(wrong)
+    assert is_one_request(SMALLEST)
+    assert is_one_request(POSTFIX)
 
 
 def test_attributes() -> None:

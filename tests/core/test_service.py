@@ -7,6 +7,7 @@ from fractions import Fraction
 import pytest
 
 from hapolicy.core.address import TcpAddress, UnixAddress
+from hapolicy.core.rules import HEDGE_AUTO, HEDGE_OFF, Hedge, Probe
 from hapolicy.core.service import Service, ServiceError, parse_service
 
 HOST = TcpAddress("h", 25)
@@ -35,7 +36,31 @@ GOOD = {
     "GREY-1.a/b:c@d=h:25": Service("GREY-1.a/b:c@d", HOST, 10, ONE, 30.0),
     "né=h:25": Service("né", HOST, 10, ONE, 30.0),
     "x" * 64 + "=h:25": Service("x" * 64, HOST, 10, ONE, 30.0),
+    "A=h:25,max=4": Service("A", HOST, 10, ONE, 30.0, max_connections=4),
+    "A=h:25,max=100000": Service("A", HOST, 10, ONE, 30.0, max_connections=100_000),
+    "A=h:25,hedge=off": Service("A", HOST, 10, ONE, 30.0, hedge=HEDGE_OFF),
+    "A=h:25,hedge=auto": Service("A", HOST, 10, ONE, 30.0, hedge=HEDGE_AUTO),
+    "A=h:25,hedge=0.5": Service("A", HOST, 10, ONE, 30.0, hedge=Hedge(after_s=0.5)),
+    "A=h:25,probe=tcp": Service("A", HOST, 10, ONE, 30.0, probe=Probe.TCP),
+    "A=h:25,slow-start=20": Service("A", HOST, 10, ONE, 30.0, slow_start_s=20.0),
+    "A=h:25,slow-start=0.5": Service("A", HOST, 10, ONE, 30.0, slow_start_s=0.5),
+    "A=h:25,suspect=DEFER a,, b,, c": Service("A", HOST, 10, ONE, 30.0, suspect_action="DEFER a, b, c"),
+    "A=unix:/run/a,,b,,c:5,max=1,probe=off": Service(
+        "A", UnixAddress("/run/a,b,c"), 5, ONE, 30.0, max_connections=1, probe=Probe.OFF
+    ),
+    "A=h:25,suspect= DUNNO ": Service("A", HOST, 10, ONE, 30.0, suspect_action="DUNNO"),
 }
+WRITTEN = {
+    "A=h:25": "A=h:25:10:1:30",
+    "A=h:25:9:100:60": "A=h:25:9:100:60",
+    "A=h:25::0.5:7.50": "A=h:25:10:0.5:7.5",
+    "A=unix:/run/a,,b:5": "A=unix:/run/a,,b:5:1:30",
+    "A=h:25,suspect=DEFER a,, b,slow-start=20.0,probe=tcp,hedge=0.50,max=4": (
+        "A=h:25:10:1:30,max=4,hedge=0.5,probe=tcp,slow-start=20,suspect=DEFER a,, b"
+    ),
+}
+_NO_KEY = "after a comma is not KEY=VALUE; there are: max, hedge, probe, slow-start, suspect"
+_NO_MAX = "is not a whole number from 1 to 100000"
 BAD = {
     "": "no NAME= before the address",
     "A": "no NAME= before the address",
@@ -74,6 +99,21 @@ BAD = {
     "A B=h:25": "name 'A B' is not 1 to 64 printable characters, no spaces",
     "A\n=h:25": "name 'A\\n' is not 1 to 64 printable characters, no spaces",
     "\x1b[2J=h:25": "name '\\x1b[2J' is not 1 to 64 printable characters, no spaces",
+    "A=h:25,max": f"'max' {_NO_KEY}",
+    "A=h:25,most=4": f"'most=4' {_NO_KEY}",
+    "A=h:25,max=4,max=5": "max= is given twice",
+    "A=h:25,max=0": f"max '0' {_NO_MAX}",
+    "A=h:25,max=100001": f"max '100001' {_NO_MAX}",
+    "A=h:25,max=1000000001": f"max '1000000001' {_NO_MAX}",
+    "A=h:25,max=-1": f"max '-1' {_NO_MAX}",
+    "A=h:25,max=٢": f"max '٢' {_NO_MAX}",
+    "A=h:25,hedge=soon": "hedge 'soon' is neither auto, off nor a number of seconds above 0",
+    "A=h:25,hedge=0": "hedge '0' is neither auto, off nor a number of seconds above 0",
+    "A=h:25,probe=smtp": "probe 'smtp' is none of query, tcp, off",
+    "A=h:25,slow-start=0": "slow-start is 0, it must be above 0",
+    "A=h:25,slow-start=x": "slow-start 'x' is not a number from 0.001 to 999999.999",
+    "A=h:25,suspect= ": "an empty action; Postfix would answer 451 4.3.5 to the mail",
+    "A=h:25,suspect=a\tb": "the action holds a control character, which would break the answer",
     "x" * 65 + "=h:25": f"name '{'x' * 65}' is not 1 to 64 printable characters, no spaces",
 }
 
@@ -97,6 +137,20 @@ def test_written_and_read_again(text: str) -> None:
     """A service is written so that it is read as the same."""
     service = parse_service(text)
     assert service == parse_service(str(service))
+
+
+@pytest.mark.parametrize(("text", "written"), WRITTEN.items())
+def test_written(text: str, written: str) -> None:
+    """In full, but for keys that were not given, in one order; trailing zeros are dropped, those of 100 are not."""
+    assert written == str(parse_service(text))
+
+
+def test_keys_as_they_are_written() -> None:
+    """For the status: what the user set, in the user's words."""
+    service = parse_service("A=h:25,suspect=a,,b,slow-start=2,probe=off,hedge=off,max=3")
+    assert service.keys() == {"max": "3", "hedge": "off", "probe": "off", "slow-start": "2", "suspect": "a,,b"}
+    assert {} == parse_service("A=h:25").keys()
+    assert {"service": "A", "address": "h:25", "prio": 10, "weight": 1.0} == parse_service("A=h:25").described
 
 
 def test_a_zone_that_is_no_interface_name() -> None:
