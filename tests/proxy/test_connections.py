@@ -88,9 +88,11 @@ def test_a_full_backlog_is_waited_for(make_pool: MakePool, tmp_path: Path) -> No
             answers = asking.submit(ask_at_once, pool, 30)
             time.sleep(0.4)
             ending = threading.Event()
-            threading.Thread(target=_accept_and_answer, args=(listening, ending), daemon=True).start()
+            accepting = threading.Thread(target=_accept_and_answer, args=(listening, ending), daemon=True)
+            accepting.start()
             assert ["DUNNO"] * 30 == answers.result(30)
             ending.set()
+            accepting.join()
         assert ({}, "up") == (service_of(pool).failures, service_of(pool).state)
 
 
@@ -103,7 +105,7 @@ def _accept_and_answer(listening: socket.socket, ending: threading.Event) -> Non
 
 
 def _answer(sock: socket.socket) -> None:
-    with sock:
+    with sock, contextlib.suppress(OSError):
         while sock.recv(65_536):
             sock.sendall(b"action=DUNNO\n\n")
 
