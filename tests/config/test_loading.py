@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hapolicy.config.loading import ConfigError, expand_files, parse, settings_from
-from hapolicy.config.option import UsageError
+from hapolicy.config.option import Asked, UsageError
 from hapolicy.config.settings import Settings
 
 Write = Callable[[str], str]
@@ -232,3 +232,15 @@ def test_doubtful_deadlines() -> None:
         (argument, warning.partition(",")[0]) for argument, warning in settings(*three, "--deadline", "89").warnings
     ]
     assert "smtpd_policy_service_timeout" in settings(*three, "--deadline", "100").warnings[0][1]
+
+
+@pytest.mark.parametrize("asking", ["-h", "--help", "--version", "-lh", "--hel"])
+def test_help_in_a_file_is_refused(write: Write, asking: str) -> None:
+    """A daemon could not start with it; on the command line it is what the user wants, a file behind it or not."""
+    argument = write(f"-s A=h:25\n-l\n{asking}\n")
+    with pytest.raises(UsageError) as caught:
+        parse([argument])
+    expected = f"{argument[1:]}:3: {asking}: not in a file; hapolicy --help lists the options"
+    assert expected == str(caught.value)
+    with pytest.raises(Asked):
+        parse(["-l", asking, argument])

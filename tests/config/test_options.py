@@ -146,6 +146,45 @@ def test_bad(arguments: list[str], value: str, reason: str) -> None:
     assert text.endswith(f"; example: {EXAMPLES[option]}")
 
 
+SENTENCES = {
+    ("--control", "127.0.0.1:1"): "127.0.0.1:1: hapolicyctl needs a unix socket, unix:/path",
+    ("--http", "unix:/x"): "unix:/x: a browser and Prometheus need HOST:PORT, not a unix socket",
+    ("--allow", "10.0.0.1/8"): "10.0.0.1/8: not a network: the address has host bits set; write 10.0.0.0/8",
+    ("--allow", "x"): "x: not an IP network",
+    ("--workers", "0"): "0: not a whole number from 1 to 64",
+    ("--fail-rate", "x"): "x: neither off nor a whole number of percent from 1 to 100",
+    ("--deadline", "0"): "0: must be above 0 seconds",
+    ("--drain", "x"): "x: not a number of seconds",
+    ("--log", "/tmp/"): "/tmp/: neither auto, journal, stderr, stdout, syslog nor the absolute path of a file",
+    ("--probe", "x"): "x: none of query, tcp, off",
+    ("--fail-max", "1000001"): "1000001: not a whole number from 1 to 1000000",
+    ("--listen", "h:25:x:y"): "h:25:x:y: 'x:y' after the port",
+}
+
+
+@pytest.mark.parametrize(("option", "value"), SENTENCES)
+def test_complaints_to_the_letter(option: str, value: str) -> None:
+    """One of each kind, in full."""
+    with pytest.raises(UsageError) as caught:
+        parse([*SERVICE, option, value])
+    assert f"{option}: {SENTENCES[option, value]}; example: {EXAMPLES[option]}" == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("option", "most", "name", "found"),
+    [
+        ("--fail-max", "1000000", "health", HealthRules(fail_max=1_000_000)),
+        ("--workers", "64", "workers", 64),
+        ("--workers", "1", "workers", 1),
+        ("--fail-rate", "1", "health", HealthRules(fail_rate=0.01)),
+        ("--fail-rate", "100", "health", HealthRules(fail_rate=1.0)),
+    ],
+)
+def test_the_ends_of_a_range_belong_to_it(option: str, most: str, name: str, found: object) -> None:
+    """As the complaint says."""
+    assert found == getattr(settings(option, most), name)
+
+
 def test_every_option_that_takes_a_value_has_an_example() -> None:
     """Whoever got one wrong is shown a right one."""
     assert [] == [option.name for option in OPTIONS if option.parse and not option.example]

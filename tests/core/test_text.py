@@ -23,6 +23,7 @@ def test_numbers_have_their_nouns() -> None:
         ("\u202e", "\\u202e"),
         ("\U000e0001", "\\U000e0001"),
         ("\ud800", "\\ud800"),
+        ("é\n", "é\\n"),
     ],
 )
 def test_what_would_do_something_to_a_terminal_is_escaped(text: str, shown: str) -> None:

@@ -54,7 +54,7 @@ def _refuse_asking_files(arguments: Sequence[str]) -> None:
 
 
 def _asks(argument: str) -> bool:
-    """Whether an argument, by itself, asks for help or version: -h and --version do, and so do -lh and --he."""
+    """Whether an argument, by itself, asks for help or version: -h and --version do, and so do -lh and --hel."""
     try:
         parser().parse_known_args([argument])
     except Asked:
