@@ -65,6 +65,7 @@ def test_journalctl_finds_the_story_of_a_service_by_its_name(journald: Journald)
             grey1.fault("none")
             journald.wait_for("service.up", "HAPOLICY_SERVICE=grey1")
             assert "DUNNO grey1 last" == client.ask(instance="last")
+        journald.wait_for("request.answered", "HAPOLICY_INSTANCE=last")
         entries = journald.entries("HAPOLICY_SERVICE=grey1")
 
     by_event: dict[str, list[Entry]] = {}
