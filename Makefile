@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find src -name '*.py' -o -name '*.html') pyproject.toml
 
-.PHONY: help run test test-quick test-pythons hurry lint unit coverage reference fuzz soak bench man pyz deb parts clean
+.PHONY: help run test test-quick test-pythons hurry lint unit coverage mutants reference fuzz soak bench man pyz deb parts clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ coverage: $(VENV)/.coverable  ## branch coverage of src by all tests but those o
 	tests/core tests/config tests/log tests/net tests/proxy tests/admin tests/daemon tests/process tests/faults
 	PYTHONPATH=$(CURDIR)/tests/coverage $(BIN)/python -m coverage combine --quiet
 	PYTHONPATH=$(CURDIR)/tests/coverage $(BIN)/python -m coverage report
+
+mutants: $(VENV)/.mutable  ## MUTANTS='hapolicy.core.*': the code broken on purpose, a bit at a time, and who lives on; hours
+	HAPOLICY_TEST_EXAMPLES=15 HAPOLICY_TEST_HEDGES=1000 $(BIN)/mutmut run --max-children 2 $(MUTANTS)
+	$(BIN)/mutmut results
 
 reference: $(VENV)/.installed  ## docs/reference, made from the code
 	$(BIN)/python package/reference.py
@@ -110,6 +114,10 @@ $(VENV)/.fuzzable: $(VENV)/bin/python $(SOURCES)
 $(VENV)/.coverable: $(VENV)/bin/python $(SOURCES)
 	$(INSTALL) '.[coverage]'
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.mutable: $(VENV)/bin/python $(SOURCES)
+	$(INSTALL) '.[mutants]'
+	@touch $@ $(VENV)/.tested $(VENV)/.installed
 
 $(VENV)/.benchable: $(VENV)/bin/python $(SOURCES)
 	$(INSTALL) '.[test,bench]'
