@@ -21,7 +21,7 @@ from hapolicy.proxy.connections import (
     Connection,
     Connections,
 )
-from hapolicy.proxy.crowding import CAPPED_S, TAKE_OVER_AFTER_S
+from hapolicy.proxy.crowding import CAPPED_S, TAKE_OVER_AFTER_S, Crowding
 from tests.core.world import World
 
 
@@ -188,6 +188,15 @@ def test_a_connection_may_be_opened_for_who_waits_below_the_limit(small_house: H
     assert connections.may_open()
 
 
+def test_who_is_busy_is_known(house: House) -> None:
+    """Neither nobody's idle ones nor clients' are."""
+    house.idle()
+    house.idle(Client())
+    house.waiting()
+    assert (1, 3) == (house.connections.busy(), len(house.connections.all))
+    assert not house.upstream.full
+
+
 def test_a_connection_is_free_when_its_client_has_left(house: House) -> None:
     """Or has gone on to another one; a retired one is nobody's."""
     client = Client()
@@ -238,6 +247,69 @@ def test_it_is_no_sooner_taken_over_than_first_answers_take(house: House) -> Non
     assert waits in house.closed
 
 
+@pytest.mark.parametrize(
+    ("first_s", "usual_s", "timeout_s", "patience_s"),
+    [
+        (None, 0.001, 30, 1.0),  # nothing is known of its first answers
+        (2.0, 0.001, 30, 6.0),
+        (0.001, 0.001, 30, 1.0),  # one quick first answer is no proof that the next one is
+        (0.001, 0.6, 30, 1.8),
+        (0.001, 0.001, 1, 0.5),  # before its time is over
+    ],
+)
+def test_how_long_a_first_answer_may_take(
+    first_s: float | None, usual_s: float, timeout_s: float, patience_s: float
+) -> None:
+    """Three times what is usual, but not too short, nor too long for another try."""
+    world = World(f"A=h:1:1:1:{timeout_s:g}")
+    crowding = Crowding(world["A"])
+    if first_s is not None:
+        crowding.proved(first_s)
+    for _ in range(100):
+        world.ask()
+        world["A"].latencies.add(usual_s, world.now)
+    exchange = world.sent[0]
+    world.wait(patience_s * 0.8)
+    world.answer(world.sent[-1])
+    assert not crowding.is_passed_over(exchange, world.now)
+    world.wait(patience_s * 0.8)
+    assert crowding.is_passed_over(exchange, world.now)
+    world["A"].heard_at = exchange.began
+    assert not crowding.is_passed_over(exchange, world.now)  # nobody was answered since
+
+
+def test_slow_first_answers_are_forgotten_over_quick_ones(house: House) -> None:
+    """By and by; time alone proves nothing, and less than a tenth of a second is no wait."""
+    crowding = house.connections.crowding
+    exchange = house.exchange()
+    crowding.proved(0.5)
+    for _ in range(1000):
+        crowding.tick(house.world.now)
+    house.world.wait(1.2)
+    house.answered()
+    assert not crowding.is_passed_over(exchange, house.world.now)
+    for _ in range(200):
+        crowding.proved(0.001)
+        crowding.tick(house.world.now)
+    assert crowding.is_passed_over(exchange, house.world.now)
+    later = house.exchange()
+    house.world.wait(TAKE_OVER_AFTER_S * 0.9)
+    house.answered()
+    assert not crowding.is_passed_over(later, house.world.now)
+
+
+def test_without_an_idle_connection_nobody_is_relieved(house: House) -> None:
+    """Nor by one while nobody waits."""
+    house.idle()
+    assert house.connections.relieve(house.world.now) is None
+    house.connections.free.clear()
+    house.waiting()
+    house.world.wait(5)
+    house.answered()
+    assert house.connections.relieve(house.world.now) is None
+    assert [] == house.closed
+
+
 def crowded(house: House) -> Connection:
     """The service has gone on answering on one connection, while another one waits; that is taken over."""
     waits = house.waiting()
@@ -257,6 +329,7 @@ def test_a_crowded_service_is_offered_what_it_serves(house: House) -> None:
     crowded(house)
     crowding = house.connections.crowding
     assert (1, True, 1) == (crowding.cap, crowding.noticed, house.connections.limit)
+    assert [] == list(house.connections.unproven)
     waits = house.exchange()
     assert house.connections.lend(waits, None) is None
     assert ([waits], []) == (list(house.connections.queue), house.opened_for)
