@@ -16,9 +16,9 @@ from hapolicy.core.events import REGISTRY
 from hapolicy.log import eventlog, queue
 from hapolicy.log.eventlog import EventLog
 from hapolicy.log.repeats import A_SECOND, Repeats
-from hapolicy.log.sinks import DescriptorSink
+from hapolicy.log.sinks import DescriptorSink, NoSink
 from tests.support.capture import Capture
-from tests.support.procs import PATIENCE_S, wait_until
+from tests.support.procs import PATIENCE_S, SLACK_S, wait_until
 
 
 class Moody:
@@ -53,6 +53,25 @@ def test_what_a_sink_does_not_take_is_counted_and_told() -> None:
     assert ["pool.up", "log.dropped"] == [line.split('"event": "')[1].split('"')[0] for line in sink.lines]
     assert '"count": 5' in sink.lines[1]
     assert 5 == log.dropped
+
+
+def test_what_was_dropped_is_told_at_the_end_once_there_is_room() -> None:
+    """journald may be behind when we end. A sink that takes nothing at all is not waited for, nor one for ever."""
+    sink = Moody()
+    log = EventLog(sink)
+    sink.takes = False
+    log.emit(events.POOL_UP(down_s=1))
+    threading.Timer(0.2, lambda: setattr(sink, "takes", True)).start()
+    log.close(PATIENCE_S)
+    assert ['"count": 1'] == [part for line in sink.lines for part in line.rstrip("}").split(", ") if "count" in part]
+
+    for full, takes_s in ((NoSink(), 0.0), (Moody(), 0.3)):
+        full.takes = False  # type: ignore[union-attr]
+        log = EventLog(full)
+        log.emit(events.POOL_UP(down_s=1))
+        began = time.monotonic()
+        log.close(0.3)
+        assert takes_s <= time.monotonic() - began < takes_s + SLACK_S
 
 
 def test_a_log_that_cannot_render_costs_nobody_anything(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,4 +84,5 @@ def test_a_service_of_which_every_third_answer_hangs_is_found_out(make_pool: Mak
         with client_of(pool) as client:
             answers = [client.ask(client_address=f"192.0.2.{number}") for number in range(60)]
         assert {"DUNNO"} == {answer.split()[0] for answer in answers}
-        assert "fail_rate" == capture.wait("service.down")["kind"]
+        # By which is a matter of whose turn the third one is.
+        assert capture.wait("service.down")["kind"] in ("fail_rate", "answer_timeout")

@@ -21,6 +21,8 @@ from hapolicy.log.queue import LineQueue
 from hapolicy.log.render import VALUE_MAX_CHARACTERS, Rendered, load_renderer
 from hapolicy.log.repeats import Repeats
 
+_WAIT_FOR_ROOM_S = 0.02  # at the end, where nobody is served any more
+
 
 class Sink(Protocol):
     """Where lines go. Raises OSError when a line is lost."""
@@ -76,13 +78,15 @@ class EventLog:
         self._sink.reopen()
 
     def close(self, timeout_s: float) -> None:
-        """Write what is queued, for at most `timeout_s` seconds."""
+        """Write what is queued, and tell what was dropped, for at most `timeout_s` seconds."""
+        give_up_at = time.monotonic() + timeout_s
         for event in self._repeats.close(time.monotonic()):
             self._write(event)
-        if self._dropped and self._queue is None:
-            self._report_dropped()
         if self._queue is not None:
             self._queue.close(timeout_s)
+            return
+        while self._dropped and self._report_dropped() and time.monotonic() < give_up_at:
+            time.sleep(_WAIT_FOR_ROOM_S)
 
     @property
     def dropped(self) -> int:
@@ -115,14 +119,19 @@ class EventLog:
             self._dropped += 1
             self._dropped_ever += 1
 
-    def _report_dropped(self) -> None:
-        """Tell how many events were lost: straight to the sink, since only then is it certain to be told."""
+    def _report_dropped(self) -> bool:
+        """Tell how many events were lost: straight to the sink, since only then is it certain to be told.
+
+        Returns whether another try may help: the sink has no room.
+        """
         with self._lock:
             dropped, self._dropped = self._dropped, 0
         event = events.LOG_DROPPED(count=dropped)
         try:
             line, fields = self._rendered(event)
             self._sink.write(line, fields, event.level)
-        except Exception:  # noqa: BLE001 - the sink takes nothing, or what renders cannot be loaded: later, then
+        except Exception as error:  # noqa: BLE001 - the sink takes nothing, or what renders cannot be loaded: later
             with self._lock:
                 self._dropped += dropped
+            return isinstance(error, BlockingIOError)
+        return False
