@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -244,3 +245,16 @@ def test_help_in_a_file_is_refused(write: Write, asking: str) -> None:
     assert expected == str(caught.value)
     with pytest.raises(Asked):
         parse(["-l", asking, argument])
+
+
+def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
+    """A pipe that nobody writes to would hold up the start for ever, a device has no end."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (str(pipe), os.devnull, str(tmp_path)):
+        with pytest.raises(ConfigError) as caught:
+            expand_files([f"@{path}"])
+        assert str(caught.value).startswith(f"@{path}: ")
+    with pytest.raises(ConfigError) as caught:
+        expand_files([f"@{pipe}"])
+    assert f"@{pipe}: not a regular file; example: @/etc/hapolicy/hapolicy.args" == str(caught.value)

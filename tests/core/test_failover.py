@@ -223,6 +223,19 @@ def test_a_last_resort_has_a_connection_of_its_own() -> None:
     assert ("DUNNO", "up") == (asked.action, world["A"].state)
 
 
+def test_a_last_resort_is_tried_once() -> None:
+    """It was fresh already; and of two that are down each is tried."""
+    world = World("A=h:1", "B=h:2", "C=h:3", health=HealthRules(fail_max=1))
+    world.ask()
+    while world.sent:
+        world.fail(world.sent[0], K.REFUSED)
+    assert {"down"} == {upstream.state for upstream in world.upstreams}
+    world["B"].draining = world["C"].draining = True
+    asked = world.ask()
+    world.fail(world.at("A")[0], K.CLOSED)
+    assert ("dunno", 1) == (asked.action, asked.failover.attempts)
+
+
 def test_a_default_counts_against_the_only_service() -> None:
     """Where probes do not ask: its mails are all that tells of it."""
     world = World("A=h:1", health=HealthRules(probe=Probe.TCP, fail_max=3))
