@@ -56,7 +56,7 @@ def summary(found: Mapping[str, Any]) -> str:
 
     rows = (
         row("requests a second, 32 connections", rate),
-        row("CPU a request, 32 connections", cpu),
+        row("CPU per request, 32 connections", cpu),
         row("added latency, 1 connection (median)", added),
         row("a service killed under load: requests lost", lost),
         row("a service hung for 2 s, TIMEOUT 1: lost / slowest", hung),

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.postfix import Postfix
+from tests.e2e.services import Postgrey
 from tests.e2e.smtp import ask_recipient
+from tests.e2e.snippets import blocks
 from tests.e2e.spawnable import spawnable_hapolicy
 from tests.support.daemon import Daemon
-from tests.support.procs import free_port, hapolicy
+from tests.support.procs import free_port, hapolicy, wait_until
 from tests.support.sample import Sample
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -45,6 +47,48 @@ def test_daemon_example_asks_hapolicy_and_passes_mail_when_it_is_gone(folder: Pa
         with Sample("A", "--answer", ANSWER) as service, Daemon("--listen", address, "-s", service.service()):
             assert "A was asked" in ask_recipient(port).text
         assert 250 == ask_recipient(port).code
+
+
+def test_greylisting_and_spf_side_by_side_as_the_documents_have_them(folder: Path) -> None:
+    """docs/services.md to the letter but for its ports: a real Postfix asks SPF, then one of two greylisters."""
+    snippets = blocks(CONFIG.parent / "docs/services.md")
+    files = {
+        name: next(s for s in snippets if s.startswith(f"# /etc/hapolicy/{name}.args")) for name in ("grey", "spf")
+    }
+    restrictions = next(s for s in snippets if "unix:hapolicy/spf" in s)
+    master, main = next(s for s in snippets if s.startswith("# master.cf")).split("# main.cf\n")
+    with Postgrey("one", folder) as one, Postgrey("two", folder) as two:
+        moved = {"127.0.0.1:10023": one.address, "127.0.0.1:10024": two.address}
+        moved |= {f"127.0.0.1:{port}": f"127.0.0.1:{free_port()}" for port in (10070, 10071)}
+        grey, spf, main, master = (replaced(text, moved) for text in (files["grey"], files["spf"], main, master))
+        postfix = Postfix(folder)
+        postfix.add_text(restrictions + main, master)
+        port = postfix.add_smtpd()
+        with postfix:
+            (postfix.queue / "hapolicy").mkdir()
+            with (
+                hapolicy_of(grey, folder / "grey.args", postfix),
+                hapolicy_of(spf, folder / "spf.args", postfix) as asked,
+            ):
+                first = ask_recipient(port, client="192.0.2.9")
+                assert (450, True) == (first.code, "Greylisted by" in first.text)
+                wait_until(lambda: ask_recipient(port, client="192.0.2.9").code == 250, "the retry to pass")
+                spoken = asked.wait_event("request.answered", nth=2)["action"].lower()
+                assert spoken.startswith(("prepend received-spf: ", "dunno"))
+            assert [] == [line for line in postfix.warnings() if "policy" in line]
+
+
+def replaced(text: str, words: dict[str, str]) -> str:
+    """Each word in the place of another."""
+    for old, new in words.items():
+        text = text.replace(old, new)
+    return text
+
+
+def hapolicy_of(arguments: str, path: Path, postfix: Postfix) -> Daemon:
+    """A hapolicy with an argument file, on the socket that hapolicy@.socket would have."""
+    path.write_text(arguments)
+    return Daemon("--listen", f"unix:{postfix.queue}/hapolicy/{path.stem}:0666", "-l", f"@{path}")
 
 
 def test_spawn_example_starts_hapolicy(folder: Path, address: str) -> None:

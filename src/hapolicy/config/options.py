@@ -14,9 +14,9 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         ("-s", "--service"),
         "A policy service. ADDRESS is IPv4, [IPv6], a host name, or unix:/path in the place of ADDRESS:PORT. Lower PRIO"
-        " is asked first (10), WEIGHT is its share within a PRIO (1), TIMEOUT how many seconds it may take to answer"
-        " (30). Keys: max=N connections at most; hedge=, probe= and suspect= as the options, for this service alone;"
-        " slow-start=SECONDS over which its share grows after it came up. Repeatable.",
+        " is asked first (default 10), WEIGHT is its share within a PRIO (default 1), TIMEOUT how many seconds it may"
+        " take to answer (default 30). Keys: max=N connections at most; hedge=, probe= and suspect= as the options, for"
+        " this service alone; slow-start=SECONDS over which its share grows after it came up. Repeatable.",
         values.service,
         "NAME=ADDRESS:PORT[:PRIO[:WEIGHT[:TIMEOUT]]][,KEY=VALUE...]",
         example="-s GREY1=10.0.0.1:10031:10",
@@ -58,7 +58,7 @@ OPTIONS: tuple[Option, ...] = (
         repeatable=True,
         reloads=False,
     ),
-    Option(("--stdio",), "Serve the one client on stdin; taken for granted under Postfix spawn(8)."),
+    Option(("--stdio",), "Serve the one client on stdin; assumed under Postfix spawn(8)."),
     Option(("--no-stdio",), "Be a daemon though stdin is a socket."),
     Option(
         ("--allow",),

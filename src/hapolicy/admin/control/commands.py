@@ -44,7 +44,7 @@ _INSTANCE = re.compile(r"[A-Za-z0-9:_.@\\-]{1,64}")
 _NAMES = "hapolicyctl status --names 2>/dev/null | grep -x '[A-Za-z0-9_.-]*'"
 
 _ON_SERVICE = {
-    "drain": "ask the service nothing new; what it was asked ends well",
+    "drain": "ask the service nothing new; what it was asked is still answered",
     "ready": "end a drain",
     "trip": "count the service as down; probes find out when it is well",
     "reset": "count the service as up at once, no failure counted",
