@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -96,5 +97,8 @@ def as_user(uid: int) -> list[str]:
 
 def unused_uid() -> int:
     """A user that has no process."""
-    used = {entry.stat().st_uid for entry in Path("/proc").iterdir() if entry.name.isdigit()}
+    used = set()
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(FileNotFoundError):  # it has just ended
+            used.add(entry.stat().st_uid)
     return next(uid for uid in range(50_000 + os.getpid() % 10_000, 65_000) if uid not in used)
