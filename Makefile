@@ -21,10 +21,11 @@ lint: $(VENV)/.tested  ## style, types, and who may import whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Most of them wait, for daemons, boots and browsers: five at a time on two processors. A file's tests share what they
-# have built, so they stay together.
+# How long a mail waits for a hung service is timed alone. Most of the others wait, for daemons, boots and browsers: five
+# at a time on two processors. A file's tests share what they have built, so they stay together.
 unit: $(VENV)/.tested  ## all tests, against the installed package
-	$(BIN)/python -m pytest -n 5 --dist loadfile --durations 12 tests $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/services/test_hung.py $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 5 --dist loadfile --durations 12 --ignore tests/services/test_hung.py tests $(PYTEST_ARGS)
 
 test-quick: $(VENV)/.tested  ## lint and the tests that need no system packages, in under a minute
 	$(BIN)/ruff check --quiet .

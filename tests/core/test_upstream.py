@@ -294,17 +294,18 @@ def test_an_exchange_of_our_own_is_in_no_counter() -> None:
         outcomes: list[object] = []  # noqa: RUF012
 
         def answered(self, exchange: object, answer: bytes, now: float) -> None:
-            self.outcomes.append((answer, now))
+            self.outcomes.append((exchange, answer, now))
 
         def failed(self, exchange: object, failure: ServiceFailure, now: float) -> None:
-            self.outcomes.append((failure.kind, now))
+            self.outcomes.append((exchange, failure.kind, now))
 
     first, second = (OwnExchange(Query(), upstream, permit) for _ in range(2))
     for own in (first, second):
         own.begin(world.now)
     assert [world.now + 5] * 2 == list(upstream.own.values())
+    assert first.began == second.began == world.now
     first.answered(b"action=x\n\n", world.now + 1)
     second.failed(ServiceFailure(K.CLOSED, ""), world.now + 2)
-    assert [(b"action=x\n\n", world.now + 1), (K.CLOSED, world.now + 2)] == Query.outcomes
+    assert [(first, b"action=x\n\n", world.now + 1), (second, K.CLOSED, world.now + 2)] == Query.outcomes
     assert ({}, True, True) == (dict(upstream.own), first.over, second.over)
     assert (0, 0, 0) == (upstream.queries, upstream.answers, upstream.failed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from tests.e2e.smtp import ask_recipient
 from tests.e2e.snippets import blocks
 from tests.e2e.spawnable import spawnable_hapolicy
 from tests.support.daemon import Daemon
-from tests.support.procs import free_port, hapolicy, wait_until
+from tests.support.procs import free_port, hapolicy
 from tests.support.sample import Sample
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -70,11 +71,11 @@ def test_greylisting_and_spf_side_by_side_as_the_documents_have_them(folder: Pat
                 hapolicy_of(grey, folder / "grey.args", postfix),
                 hapolicy_of(spf, folder / "spf.args", postfix) as asked,
             ):
-                first = ask_recipient(port, client="192.0.2.9")
+                first = ask_recipient(port, client="127.0.0.9")  # of this host: SPF needs no name server for it
                 assert (450, True) == (first.code, "Greylisted by" in first.text)
-                wait_until(lambda: ask_recipient(port, client="192.0.2.9").code == 250, "the retry to pass")
-                spoken = asked.wait_event("request.answered", nth=2)["action"].lower()
-                assert spoken.startswith(("prepend received-spf: ", "dunno"))
+                time.sleep(1.5)
+                assert 250 == ask_recipient(port, client="127.0.0.9").code
+                assert "SPF" in asked.wait_event("request.answered", nth=2)["action"]
             assert [] == [line for line in postfix.warnings() if "policy" in line]
 
 
