@@ -50,14 +50,9 @@ def is_of_commands(block: str) -> bool:
 
 
 def arguments(page: str) -> list[list[str]]:
-    """The argument files of a page, those of a block beside each other; comments are left out."""
-    found = []
-    for block in blocks(ROOT / page):
-        if block.startswith(("-", "# /etc/hapolicy/")):
-            columns = zip(*(re.split(r"\s{3,}", f"{line}   ")[:2] for line in block.splitlines()), strict=True)
-            files = [[line for line in column if line and not line.startswith("#")] for column in columns]
-            found += [file for file in files if file]
-    return found
+    """The argument files of a page, one a block; comments are left out."""
+    found = [block.splitlines() for block in blocks(ROOT / page) if block.startswith(("-", "# /etc/hapolicy/"))]
+    return [[line for line in lines if line and not line.startswith("#")] for lines in found]
 
 
 @pytest.fixture(scope="module")

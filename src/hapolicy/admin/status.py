@@ -42,7 +42,16 @@ class Status:
 
 
 _LOGGED = (
-    *("state", "prio", "weight", "queries", "answers", "failed", "in_flight", "failures", "hedges_sent", "last_error"),
+    "state",
+    "prio",
+    "weight",
+    "queries",
+    "answers",
+    "failed",
+    "in_flight",
+    "failures",
+    "hedges_sent",
+    "last_error",
 )
 
 
