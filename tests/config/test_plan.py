@@ -10,7 +10,7 @@ listen    127.0.0.1:10060
 service   A at h:25, prio 10, weight 1, timeout 30 s
 default   dunno, at the latest after 90 s
 suspect   DEFER_IF_PERMIT 4.3.0 Policy service error, try again later
-health    down after 3 failures in a row or when 30 % of its answers fail, for 1 s up to 60 s, probe query
+health    down after 3 failed connections in a row or when 30 % of its answers fail, for 1 s up to 60 s, probe query
 hedge     auto
 affinity  off
 """

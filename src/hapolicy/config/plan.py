@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hapolicy.config.settings import Settings
+from hapolicy.core.rules import Probe
 from hapolicy.core.service import Service
 from hapolicy.core.text import counted
 
@@ -21,8 +22,9 @@ def lines_of(settings: Settings) -> Iterator[str]:
     yield f"default   {rules.default_action}, at the latest after {rules.deadline_s:g} s"
     yield f"suspect   {rules.suspect_action}"
     rate = "" if health.fail_rate >= 1 else f" or when {health.fail_rate * 100:g} % of its answers fail"
+    failure = "failed connection" if health.probe is Probe.QUERY else "failure"
     yield (
-        f"health    down after {counted(health.fail_max, 'failure')} in a row{rate}, for {health.cooldown_s:g} s"
+        f"health    down after {counted(health.fail_max, failure)} in a row{rate}, for {health.cooldown_s:g} s"
         f" up to {health.cooldown_max_s:g} s, probe {health.probe.value}"
     )
     if health.probe_every_s is not None:

@@ -26,7 +26,7 @@ class ListenError(SettingsError):
 
 def _os_error(given: str, error: OSError) -> ListenError:
     hints = {
-        errno.EADDRINUSE: "; ss -ltnp shows who has it: perhaps hapolicy.socket, or an entry in master.cf",
+        errno.EADDRINUSE: "; ss -ltnp shows who has it: hapolicy.socket, another hapolicy, an entry in master.cf?",
         errno.EADDRNOTAVAIL: "; this host has no such address (yet)",
     }
     return _error(given, f"{error.strerror}{hints.get(error.errno or 0, '')}")
