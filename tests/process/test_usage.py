@@ -210,7 +210,10 @@ def test_check_connect_asks_each_service() -> None:
 
 def test_check_knows_one_from_many() -> None:
     """One failure is no plural."""
-    assert "down after 1 failure in a row or" in hapolicy("--check", "-s", "A=127.0.0.1:1", "--fail-max", "1").stdout
+    assert (
+        "down after 1 failed connection in a row or"
+        in hapolicy("--check", "-s", "A=127.0.0.1:1", "--fail-max", "1").stdout
+    )
 
 
 def test_check_finds_that_http_lacks_its_library() -> None:

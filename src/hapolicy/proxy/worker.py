@@ -1,8 +1,7 @@
 """A worker: a thread with an event loop that owns its clients and its connections to the services.
 
 Each turn: wait and receive; the answers, then the requests; what is due by the clock; send all; close; log. The usual
-path of a request is in this module: `_on_client`, `begin`, `carry_out`, `answered`, then `Session.reply`. The odd
-ones are in `session` and `carrier`.
+path of a request is here: `_on_client`, `begin`, `carry_out`, `answered`, `Session.reply`; see `session` and `carrier`.
 """
 
 from __future__ import annotations
@@ -74,7 +73,7 @@ class Worker(Loop):
         try:
             while not self._stopping:
                 try:
-                    self._turn()
+                    self.turn()
                 except Exception:  # noqa: BLE001 - whatever is wrong with one turn, mail goes on
                     self.log.fault()
         finally:
@@ -214,7 +213,8 @@ class Worker(Loop):
 
     # The turn
 
-    def _turn(self) -> None:
+    def turn(self) -> None:
+        """What `run` does again and again."""
         happened = self.wait(self._timeout_s())
         if self.again:
             happened += self._read_again({event[0] for event in happened})
