@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import struct
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -201,6 +202,17 @@ class Service:
         sock, _ = self.listener.accept()
         return Link(self._turns, self._stack.enter_context(sock))
 
+    def fill_up(self) -> None:
+        """Fill the backlog with a connection of somebody else's: no other finds room, over TCP for good."""
+        self.listener.listen(0)
+        other = self._stack.enter_context(socket.socket(self.listener.family))
+        other.setblocking(False)
+        other.connect_ex(self.where)
+
+    def make_room(self) -> None:
+        """Accept what `fill_up` has put there."""
+        self.listener.accept()[0].close()
+
     def is_left_alone(self) -> bool:
         """Whether nobody connects."""
         self._turns.turn(5)
@@ -244,6 +256,11 @@ class Link:
         """Close the connection."""
         self.sock.close()
         self._turns.turn(2)
+
+    def reset(self) -> None:
+        """Close a TCP connection with a reset."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.end()
 
     def has_ended(self) -> bool:
         """Whether hapolicy has closed the connection."""
