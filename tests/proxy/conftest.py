@@ -1,7 +1,8 @@
-"""The worker whose turns the test makes is a fixture."""
+"""The worker whose turns the test makes is a fixture, and so is its name service."""
 
 from __future__ import annotations
 
+from tests.proxy.name_service import names
 from tests.proxy.turns import turns
 
-__all__ = ["turns"]
+__all__ = ["names", "turns"]

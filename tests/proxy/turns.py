@@ -199,6 +199,10 @@ class Service:
     def accept(self) -> Link:
         """The next connection that hapolicy makes."""
         self._turns.until_readable(self.listener)
+        return self.accept_at_once()
+
+    def accept_at_once(self) -> Link:
+        """A connection that hapolicy has begun, before its next turn."""
         sock, _ = self.listener.accept()
         return Link(self._turns, self._stack.enter_context(sock))
 
@@ -210,8 +214,9 @@ class Service:
         other.connect_ex(self.where)
 
     def make_room(self) -> None:
-        """Accept what `fill_up` has put there."""
+        """Accept what `fill_up` has put there, and no longer let the backlog be full."""
         self.listener.accept()[0].close()
+        self.listener.listen(64)
 
     def is_left_alone(self) -> bool:
         """Whether nobody connects."""
