@@ -141,7 +141,7 @@ class Carrier:
 
     def _on_connect(self, connection: Connection) -> None:
         exchange, by = connection.exchange, connection.connect_by
-        self._connecting.pop(connection, None)
+        del self._connecting[connection]
         connection.connect_by = None
         error = pending_error(connection.sock)
         if error is not None:
@@ -180,8 +180,7 @@ class Carrier:
         if answer is not None:
             connection.reader = None
             if reader.leftover:
-                self._speaks_out_of_turn(connection.connections)
-                connection.retired = True
+                self._speaks_out_of_turn(connection.connections)  # so this one ends, too
             self._outcomes.answered(connection, exchange, answer)
         elif connection.unread:
             self._outcomes.read_again(connection)
@@ -222,7 +221,7 @@ class Carrier:
     def tick(self, now: float) -> None:
         """End what has taken too long to connect; try again where a backlog was full."""
         for connection in self._connecting.expired(now):
-            self._connecting.pop(connection, None)
+            del self._connecting[connection]
             exchange, by = connection.exchange, connection.connect_by
             connection.connect_by = connection.exchange = None
             self._loop.close(connection)
@@ -245,7 +244,7 @@ class Carrier:
                 self._connect(connections, exchange, addresses, by)
             else:
                 error = OSError(errno.ETIMEDOUT, f"its backlog was full for {self.connect_timeout_s:g} s")
-                self._connect_failed(connections, exchange, addresses[:1], by, error)
+                self._connect_failed(connections, exchange, addresses, by, error)
 
     def expire(self, exchange: Exchange) -> None:
         """The service's timeout is over."""
@@ -255,7 +254,7 @@ class Carrier:
         if isinstance(connection, Connection) and connection.exchange is exchange:
             if connection.connect_by is not None:
                 kind, what = FailureKind.CONNECT_TIMEOUT, "connection"
-                self._connecting.pop(connection, None)
+                del self._connecting[connection]
                 connection.connect_by = None
             elif connection.reader is not None:
                 what = "whole answer"
