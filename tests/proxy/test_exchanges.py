@@ -128,6 +128,23 @@ def test_a_replaced_connection_that_breaks_is_a_fresh_one(turns: Turns) -> None:
     assert a.is_left_alone()
 
 
+def test_a_replaced_connection_that_finds_no_room_is_told_as_such(turns: Turns) -> None:
+    """It was the backlog that was full until the service's time was over; no answer was waited for."""
+    a, b = start_pair(turns)
+    client = turns.client()
+    client.sends(instance="m0")
+    link = a.accept()
+    link.serve()
+    assert "DUNNO" == client.action()
+    client.sends(instance="m1")
+    a.fill_up()
+    link.end()
+    turns.wait(TIMEOUT_S + LATE_S)
+    b.accept().serve("DUNNO B")
+    assert "DUNNO B" == client.action()
+    assert [failed(a.address, "connect_timeout", "no connection within 3 s")] == turns.told.named("service.failed")
+
+
 @pytest.mark.parametrize(("said", "after_s"), [(b"action=", 0.0), (b"", STALE_WITHIN_S)])
 def test_a_kept_connection_that_breaks_later_is_a_failure(turns: Turns, said: bytes, after_s: float) -> None:
     """In the midst of its answer, or after a second without one."""

@@ -9,12 +9,15 @@ import pytest
 
 from examples.policy_service import SampleService
 from hapolicy.core.address import TcpAddress
-from hapolicy.core.rules import HEDGE_OFF, RequestRules
+from hapolicy.core.rules import HEDGE_OFF, HealthRules, Probe, RequestRules
 from hapolicy.core.silence import SILENT_UNKNOWN_S
 from hapolicy.net import resolver
 from hapolicy.net.resolver import Resolution
 from tests.proxy.asking import ask_at_once, client_of, service_of
+from tests.proxy.carried import CONNECT_TIMEOUT_S, LATE_S, ask, start
+from tests.proxy.name_service import Names, known
 from tests.proxy.scripted import Full
+from tests.proxy.turns import Turns
 from tests.support.fixtures import MakePool
 from tests.support.procs import wait_until
 
@@ -89,3 +92,40 @@ def test_a_slow_first_look_up_charges_nobody(make_pool: MakePool, monkeypatch: p
         assert ("up", {"unresolved": 5}) == (service_of(pool).state, service_of(pool).failures)
         known.set()
         wait_until(lambda: client.ask().startswith("DUNNO slow"), "the name's own service")
+
+
+def test_a_share_of_the_connect_timeout_is_over_whoever_may_take_longer(turns: Turns, names: Names) -> None:
+    """Another service has one address only, and so all of the time."""
+    hole, good, slow = [turns.service(tcp=True) for _ in range(3)]
+    hole.fill_up()
+    slow.fill_up()
+    names.tell("a.test", hole, good)
+    turns.start(
+        f"C={slow.address}:1",
+        "A=a.test:25:2",
+        requests=RequestRules(hedge=HEDGE_OFF),
+        health=HealthRules(probe=Probe.OFF),
+        connect_timeout_s=CONNECT_TIMEOUT_S,
+    )
+    known(turns)
+    ask(turns)
+    turns.upstream("C").draining = True
+    client = ask(turns)
+    turns.wait(CONNECT_TIMEOUT_S / 2 + LATE_S)
+    assert not good.is_left_alone()
+    good.accept().serve("DUNNO good")
+    assert "DUNNO good" == client.action()
+
+
+def test_a_service_whose_name_was_not_told_in_time_is_asked_later(turns: Turns, names: Names) -> None:
+    """With max=N, too: nothing of it is busy."""
+    a = turns.service(tcp=True)
+    b = start(turns, "a.test:25,max=1")
+    client = ask(turns)
+    turns.wait(CONNECT_TIMEOUT_S + LATE_S)
+    b.accept().serve("DUNNO B")
+    assert "DUNNO B" == client.action()
+    names.tell("a.test", a)
+    known(turns)
+    ask(turns)
+    assert not a.is_left_alone()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hapolicy.core.rules import HealthRules, Probe
+from hapolicy.proxy.housekeeping import IDLE_TICK_S
 from tests.proxy.carried import CONNECT_TIMEOUT_S, LATE_S, ask, check_two_at_once, failed, figures, start, start_alone
 from tests.proxy.turns import Turns
 
@@ -178,6 +179,18 @@ def test_nobody_tries_again_when_he_has_been_answered_elsewhere(turns: Turns) ->
     assert (2, 1) == figures(turns)[:2]
 
 
+def test_a_full_backlog_is_told_as_such_when_the_service_has_less_than_the_connect_timeout(turns: Turns) -> None:
+    """It is the service's fault, not the name service's: a unix socket has no name."""
+    a = turns.service()
+    a.fill_up()
+    b = start(turns, f"{a.address}:1:1:2")
+    client = ask(turns)
+    turns.wait(2 + LATE_S)
+    b.accept().serve("DUNNO B")
+    assert "DUNNO B" == client.action()
+    assert [failed(a.address, "connect_timeout", "no connection within 2 s")] == turns.told.named("service.failed")
+
+
 def test_who_waits_for_room_counts_against_max(turns: Turns) -> None:
     """Or there would be more connections than allowed once there is room; and later nobody is left counted."""
     a = turns.service()
@@ -235,6 +248,18 @@ def test_a_service_that_takes_no_connection_stays_down_by_probe_tcp(turns: Turns
     assert (("down", 0, 1), (0, 0, {}, (0, 0))) == (health(turns), figures(turns))
     assert ["service.down", "service.probe_failed"] == turns.told.names
     assert "refused: Connection refused" == turns.status().last_error
+
+
+def test_a_service_may_come_up_in_any_turn(turns: Turns) -> None:
+    """Also in one that looks at slow-start=, by a time before that turn: it has all of its weight at once."""
+    a = turns.service()
+    start(turns, a.address, health=HealthRules(probe=Probe.TCP))
+    turns.turn()
+    for _ in range(3):
+        turns.upstream().trip(turns.clock.now)
+        turns.upstream().breaker.hurry(turns.clock.now)
+        turns.wait(IDLE_TICK_S + LATE_S)
+        assert "up" == turns.status().state
 
 
 def health(turns: Turns) -> tuple[str, int, int]:

@@ -11,7 +11,6 @@ from collections import deque
 from typing import Protocol
 
 from hapolicy.core import events
-from hapolicy.core.deadlines import Deadlines
 from hapolicy.core.event import Event
 from hapolicy.core.exchange import Exchange
 from hapolicy.core.failures import FailureKind, ServiceFailure
@@ -48,7 +47,7 @@ class Carrier:
         self._loop = loop
         self._outcomes = outcomes
         self.connect_timeout_s = connect_timeout_s
-        self._connecting: Deadlines[Connection] = Deadlines(ordered=False)
+        self._connecting: dict[Connection, float] = {}  # until when the address that is tried has time
         self._unresolved: deque[tuple[float, Connections, Exchange]] = deque()
         self._backlogged: deque[tuple[float, Connections, Exchange, tuple[SocketAddress, ...]]] = deque()
 
@@ -66,7 +65,7 @@ class Carrier:
         elif connections.name_error:
             self._outcomes.failed(exchange, ServiceFailure(FailureKind.UNRESOLVABLE, connections.name_error))
         else:
-            connections.opening += 1
+            connections.count_opening(1)
             self._unresolved.append((now + self.connect_timeout_s, connections, exchange))
 
     def resolved(self, connections: Connections) -> None:
@@ -74,7 +73,7 @@ class Carrier:
         waiting = [entry for entry in self._unresolved if entry[1] is connections]
         for entry in waiting:
             self._unresolved.remove(entry)
-            connections.opening -= 1
+            connections.count_opening(-1)
             if not entry[2].over:
                 self.open(connections, entry[2])
 
@@ -86,7 +85,7 @@ class Carrier:
         try:
             sock, connected = begin_connect(addresses[0])
         except BlockingIOError:  # the backlog of a unix socket is full
-            connections.opening += 1
+            connections.count_opening(1)
             self._backlogged.append((by, connections, exchange, addresses))
             return
         except OSError as error:
@@ -191,6 +190,7 @@ class Carrier:
         if exchange.kept and connection.reader is None and lasted_s < STALE_WITHIN_S:
             self._loop.close(connection)
             self._outcomes.tell(events.SERVICE_CONNECTION_STALE(service=connection.connections.upstream.name))
+            connection.exchange = exchange.carrier = None
             exchange.kept, exchange.fresh = False, True
             self.open(connection.connections, exchange)
             return
@@ -220,7 +220,7 @@ class Carrier:
 
     def tick(self, now: float) -> None:
         """End what has taken too long to connect; try again where a backlog was full."""
-        for connection in self._connecting.expired(now):
+        for connection in [each for each, until in self._connecting.items() if until <= now]:
             del self._connecting[connection]
             exchange, by = connection.exchange, connection.connect_by
             connection.connect_by = connection.exchange = None
@@ -230,14 +230,14 @@ class Carrier:
                 self._connect_failed(connection.connections, exchange, connection.addresses, by, error)
         while self._unresolved and self._unresolved[0][0] <= now:
             _, connections, exchange = self._unresolved.popleft()
-            connections.opening -= 1
+            connections.count_opening(-1)
             if not exchange.over:
                 self._outcomes.failed(
                     exchange, ServiceFailure(FailureKind.UNRESOLVED, "no answer from the name service yet")
                 )
         for _ in range(len(self._backlogged)):
             by, connections, exchange, addresses = self._backlogged.popleft()
-            connections.opening -= 1
+            connections.count_opening(-1)
             if exchange.over:
                 continue
             if now < by:
@@ -261,5 +261,6 @@ class Carrier:
             connection.exchange = None
             self._loop.close(connection)
         elif connection is None:
-            kind, what = FailureKind.UNRESOLVED, "connection"
+            waits_for_name = any(waiting is exchange for _, _, waiting in self._unresolved)
+            kind, what = FailureKind.UNRESOLVED if waits_for_name else FailureKind.CONNECT_TIMEOUT, "connection"
         self._outcomes.failed(exchange, ServiceFailure(kind, f"no {what} within {timeout_s:g} s"))

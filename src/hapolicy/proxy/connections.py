@@ -101,10 +101,8 @@ class Connections:
     @property
     def limit(self) -> int | None:
         """How many connections there may be now, None for any number."""
-        cap = self.crowding.cap
-        if cap is None or self._limit is None:
-            return self._limit if cap is None else cap
-        return min(cap, self._limit)
+        limits = [limit for limit in (self._limit, self.crowding.cap) if limit is not None]
+        return min(limits, default=None)
 
     def set_limit(self, limit: int | None) -> None:
         """Another max=N: what is too many is closed once it is idle."""
@@ -209,6 +207,11 @@ class Connections:
         self.claimed.pop(connection, None)
         self._note_room()
 
+    def count_opening(self, change: int) -> None:
+        """So many more exchanges wait for a name or for room in a backlog."""
+        self.opening += change
+        self._note_room()
+
     # The queue
 
     def may_open(self) -> bool:
@@ -233,11 +236,10 @@ class Connections:
         return queued
 
     def _close_an_idle_one(self) -> bool:
-        for idle in (self.free, self.claimed):
-            if idle:
-                self._close(next(iter(idle)))
-                return True
-        return False
+        longest_idle = self.idle()[:1]
+        for connection in longest_idle:
+            self._close(connection)
+        return bool(longest_idle)
 
     def _note_room(self) -> None:
         limit = self.limit
