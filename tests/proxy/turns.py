@@ -9,6 +9,7 @@ import struct
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -70,7 +71,10 @@ class Told:
 
 
 class Turns:
-    """One worker with real sockets, whose thread is never started: `start` makes it, `turn` is one turn of it."""
+    """Workers with real sockets, whose threads are never started: `start` makes them, `turn` is one turn of each.
+
+    There is one unless `start` is told of more; `worker` is the first.
+    """
 
     pool: Pool
     worker: Worker
@@ -84,11 +88,11 @@ class Turns:
         self._stack = stack
 
     def start(self, *definitions: str, **settings: Any) -> None:
-        """Make the worker, from -s definitions and `Settings`."""
+        """Make the workers, from -s definitions and `Settings`."""
         services = tuple(map(parse_service, definitions))
         self.pool = Pool(Settings(services=services, **settings), self.told, self._on_empty)  # type: ignore[arg-type]
         self._stack.callback(self.pool.stop)
-        (self.worker,) = self.pool.workers
+        self.worker = self.pool.workers[0]
 
     def _on_empty(self) -> None:
         self.emptied += 1
@@ -98,8 +102,9 @@ class Turns:
     def turn(self, times: int = 1) -> None:
         """The worker's next turn, which waits for nothing."""
         for _ in range(times):
-            self.worker.post(lambda: None)
-            self.worker.turn()
+            for worker in self.pool.workers:
+                worker.post(lambda: None)
+                worker.turn()
 
     def wait(self, seconds: float) -> None:
         """Time passes, and the worker does what it brings."""
@@ -125,6 +130,16 @@ class Turns:
         """Turn until something has come."""
         self.until(lambda: is_readable(sock))
 
+    def begin(self, call: Callable[[], T]) -> Future[T]:
+        """Call what blocks until the workers have turned, such as an operator's order, on a thread of its own."""
+        return self._stack.enter_context(ThreadPoolExecutor(1)).submit(call)
+
+    def finish(self, call: Callable[[], T]) -> T:
+        """What `call`, which blocks until the workers have turned, returns."""
+        future = self.begin(call)
+        self.until(future.done)
+        return future.result()
+
     # Clients
 
     def client(self, name: str = "client") -> Client:
@@ -142,7 +157,8 @@ class Turns:
 
     def status(self, name: str = "A") -> ServiceStatus:
         """One service's figures."""
-        return next(each for each in snapshot.merged([snapshot.take(self.worker)]) if each.name == name)
+        snapshots = [snapshot.take(worker) for worker in self.pool.workers]
+        return next(each for each in snapshot.merged(snapshots) if each.name == name)
 
     def upstream(self, name: str = "A") -> Upstream:
         """One service as core sees it."""
