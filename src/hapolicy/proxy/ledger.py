@@ -46,8 +46,9 @@ class Ledger:
 
     def failed(self, exchange: Exchange, failure: ServiceFailure) -> None:
         """Log that `exchange`, a client's, came to nothing."""
-        if isinstance(exchange.asker, Failover) and failure.kind is not FailureKind.WITHDRAWN:
-            self._told.append(reports.failure_event(exchange, failure))
+        asker = exchange.asker
+        if isinstance(asker, Failover) and failure.kind is not FailureKind.WITHDRAWN:
+            self._told.append(reports.failure_event(exchange, asker.request, failure))
 
     def write(self, now: float) -> None:
         """Log what this turn brought."""

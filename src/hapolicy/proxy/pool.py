@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from hapolicy.config.settings import Settings
-from hapolicy.core.failover import Failover, Outcome
+from hapolicy.core.failover import Failover
 from hapolicy.core.failures import ServiceFailure
 from hapolicy.core.protocol import Request, action_of
 from hapolicy.core.status import PoolStatus
@@ -179,11 +179,9 @@ class _Operator:
 
     def reply(self, failover: Failover) -> None:
         """The answer is there."""
-        self._worker.waiting.pop(failover, None)
-        self._worker.ledger.decided(failover)
-        is_answer = failover.outcome is Outcome.ANSWERED and failover.winner is not None
-        name = failover.winner.upstream.name if is_answer and failover.winner else None
-        self._answers.put((failover.answer or b"", name))
+        self._worker.decided(failover)
+        winner = failover.winner
+        self._answers.put((failover.answer or b"", winner.upstream.name if winner else None))
 
 
 def _deliver(

@@ -40,8 +40,8 @@ def _answered(failover: Failover, now: float) -> Event:
     )
 
 
-def failure_event(exchange: Exchange, failure: ServiceFailure) -> Event:
-    """An exchange that came to nothing."""
+def failure_event(exchange: Exchange, request: Request, failure: ServiceFailure) -> Event:
+    """An exchange for a client's request that came to nothing."""
     service = exchange.upstream.service
     return events.SERVICE_FAILED(
         service=service.name,
@@ -49,7 +49,7 @@ def failure_event(exchange: Exchange, failure: ServiceFailure) -> Event:
         kind=failure.kind.value,
         error=failure.error,
         connection="kept" if exchange.kept else "fresh",
-        instance=getattr(getattr(exchange.asker, "request", None), "instance", b""),
+        instance=request.instance,
     )
 
 
