@@ -148,7 +148,7 @@ def test_every_counter_is_shown_under_its_own_name(turns: Turns) -> None:
     counters = {name: number for number, name in enumerate(names, 1)}
     for name, number in counters.items():
         setattr(turns.upstream(), name, number)
-    assert counters == {name: getattr(turns.status(), name) for name in names}
+    assert counters == {name: getattr(turns.status(), name) for name in counters}
 
 
 def test_what_was_shown_stays_as_it_was(turns: Turns) -> None:
