@@ -37,7 +37,7 @@ def test_a_service_that_pauses_loses_nobody(make_pool: MakePool, capture: Captur
     """Stopped while a hundred clients come at once, and again: all are served when it goes on.
 
     An answer to a request that was taken over in this very turn is not spoken out of turn. That the pause itself is no
-    crowding is judged in test_lending: where the machine is busy, the service may be slow to take connections, too.
+    crowding is judged in test_backlog: where the machine is busy, the service may be slow to take connections, too.
     """
     clients_at_once = 150
     with Sample("A") as service, ThreadPoolExecutor(clients_at_once) as clients:
