@@ -32,6 +32,7 @@ class House:
         self.stack = contextlib.ExitStack()
 
     def _open(self, connections: Connections, exchange: Exchange) -> None:
+        assert self.connections is connections
         self.opened_for.append(exchange)
 
     def _close(self, peer: Peer) -> None:

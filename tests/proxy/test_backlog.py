@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from hapolicy.core.breaker import Permit
+from hapolicy.core.exchange import OwnExchange
+from hapolicy.core.rules import HEDGE_OFF, HealthRules, Probe, RequestRules
 from hapolicy.proxy.connections import Connection
 from hapolicy.proxy.crowding import CAPPED_S, TAKE_OVER_AFTER_S, Crowding
 from tests.core.world import World
 from tests.proxy.house import House
+from tests.proxy.turns import Turns
 
 
 def test_who_waits_in_a_backlog_is_taken_over_by_who_falls_idle(house: House) -> None:
@@ -157,3 +161,82 @@ def test_max_and_crowding_the_smaller_counts(small_house: House) -> None:
     assert 1 == small_house.connections.limit
     small_house.connections.crowding.cap = 5
     assert 2 == small_house.connections.limit
+
+
+def test_what_was_taken_over_is_not_served_where_it_waited(turns: Turns) -> None:
+    """That connection is reset: were it only ended, the service would answer a request that was asked elsewhere."""
+    a = turns.service(tcp=True)
+    turns.start(f"A={a.address}", requests=RequestRules(hedge=HEDGE_OFF), health=HealthRules(probe=Probe.OFF))
+    first, second = turns.client(), turns.client()
+    first.sends(instance="first")
+    served = a.accept()
+    served.serve()
+    first.action()
+    first.sends(instance="first")
+    served.request()
+    second.sends(instance="second")
+    waits = a.accept()
+    waits.request()
+    turns.wait(1)
+    served.answer()
+    assert b"instance=second" in served.request()
+    with pytest.raises(ConnectionResetError):
+        waits.sock.recv(1)
+
+
+def test_a_service_that_was_heard_by_a_probe_alone_has_a_second(house: House) -> None:
+    """From the very first look at it: how long its answers take is not known."""
+    house.connections.crowding.tick(house.world.now)
+    exchange = house.exchange()
+    house.world.wait(0.99)
+    house.upstream.heard_at = house.world.now
+    assert not house.connections.crowding.is_passed_over(exchange, house.world.now)
+    house.world.wait(0.01)
+    assert house.connections.crowding.is_passed_over(exchange, house.world.now)
+
+
+def test_soon_after_a_pause_nothing_is_known(house: House) -> None:
+    """Who has waited since before is taken over, but that proves no crowding: the service has just gone on."""
+    house.waiting()
+    served = house.opened()
+    house.connections.proved(served, 0.001)
+    house.world.wait(5)
+    for _ in range(2):
+        house.answered()
+        house.connections.crowding.tick(house.world.now)
+        house.world.wait(0.1)
+    assert house.connections.take_back(served, house.world.now) is not None
+    assert None is house.connections.limit
+
+
+def test_a_crowded_service_is_offered_as_many_as_it_has_proven_to_serve(house: House) -> None:
+    """Room that falls free within them is room."""
+    second = house.opened()
+    house.connections.proved(second, 0.001)
+    served = crowded(house)
+    assert 2 == house.connections.limit
+    house.connections.lend(house.exchange(), None)
+    assert house.upstream.full
+    house.connections.next_queued(house.world.now)
+    house.connections.take_back(served, house.world.now)
+    assert not house.upstream.full
+
+
+def test_a_probe_that_waits_in_a_backlog_is_taken_over(house: House) -> None:
+    """Before the mail behind it; but not while it is to be found out whether the service fails too often."""
+    house.opened()  # carries nothing
+    probe, mail = house.opened(), house.waiting()
+    probe.exchange = OwnExchange(mail.exchange.asker, house.upstream, Permit(0))
+    probe.exchange.begin(house.world.now)
+    own = probe.exchange
+    served = house.opened()
+    house.connections.proved(served, 0.001)
+    house.world.wait(5)
+    house.answered()
+    house.upstream.verifying = 1
+    mails = mail.exchange
+    assert house.connections.take_back(served, house.world.now) is mails
+    assert [mail] == house.closed
+    house.upstream.verifying = 0
+    assert house.connections.take_back(served, house.world.now) is own
+    assert [mail, probe] == house.closed

@@ -79,3 +79,27 @@ def test_a_service_that_has_moved_keeps_no_connection_to_where_it_was(house: Hou
     house.connections.take_back(stays, house.world.now)
     house.connections.retire()
     assert ([goes, stays], False) == (house.closed, house.connections.reuse)
+
+
+def test_how_many_were_busy_is_remembered_for_a_while(house: House) -> None:
+    """However often it is looked at meanwhile; an hour or less is no great age."""
+    house.world.wait(AGE_MAX_S)
+    busy = [house.waiting() for _ in range(2)]
+    house.connections.superfluous(house.world.now)
+    for connection in busy:
+        house.connections.closed(connection)
+    for _ in range(2):
+        house.idle()
+    for _ in range(4):
+        house.world.wait(BUSY_WINDOW_S / 5)
+        assert [] == house.connections.superfluous(house.world.now)
+
+
+def test_where_none_was_busy_none_is_kept(house: House) -> None:
+    """Not even one, for more than a second."""
+    idle = house.idle()
+    assert [] == house.connections.superfluous(house.world.now)
+    house.world.wait(1)
+    assert [] == house.connections.superfluous(house.world.now)
+    house.world.wait(0.1)
+    assert [idle] == house.connections.superfluous(house.world.now)

@@ -112,3 +112,57 @@ def test_a_connection_is_free_when_its_client_has_left(house: House) -> None:
     retired.retired = True
     assert house.connections.take_back(retired, house.world.now) is None
     assert retired not in house.connections.idle()
+
+
+def test_a_connection_that_was_closed_in_the_turn_of_its_answer_is_not_lent_again(house: House) -> None:
+    """The service went down in that turn, or spoke out of turn."""
+    connection = house.opened()
+    house.connections.proved(connection, 0.001)
+    house.connections.closed(connection)
+    assert house.connections.take_back(connection, house.world.now) is None
+    assert [] == house.connections.idle()
+
+
+def test_a_lowered_limit_holds_from_now_on(small_house: House) -> None:
+    """What is idle is room all the same, whether it is nobody's or a client's."""
+    connections = small_house.connections
+    connections.set_limit(1)
+    assert 1 == connections.limit
+    busy = small_house.waiting()
+    connections.set_limit(1)
+    assert small_house.upstream.full
+    connections.proved(busy, 0.001)
+    connections.take_back(busy, small_house.world.now)
+    assert not small_house.upstream.full
+    assert connections.lend(small_house.exchange(), None) is busy
+    assert small_house.upstream.full
+    client = Client()
+    busy.claimed_by, client.connection = client, busy
+    connections.take_back(busy, small_house.world.now)
+    assert not small_house.upstream.full
+
+
+def test_what_is_being_opened_takes_room(small_house: House) -> None:
+    """Before there is a connection: its name or a backlog is awaited."""
+    small_house.waiting()
+    small_house.connections.opening = 1
+    small_house.connections.lend(small_house.exchange(), None)
+    assert small_house.upstream.full
+
+
+def test_a_trial_that_nobody_waits_for_any_more_is_given_back(small_house: House) -> None:
+    """It was queued too long: the next one is due after a cooldown."""
+    connections, upstream, world = small_house.connections, small_house.upstream, small_house.world
+    busy, _ = small_house.waiting(), small_house.waiting()
+    queued = small_house.exchange()
+    upstream.trip(world.now)
+    world.wait(5)
+    trial = upstream.breaker.admit_trial(world.now)
+    assert trial is not None
+    queued.permit = trial
+    connections.lend(queued, None)
+    assert isinstance(queued.asker, Failover)
+    queued.asker.answer = b"action=meanwhile\n\n"
+    assert connections.take_back(busy, world.now) is None
+    assert queued.over
+    assert ("down", world.now + 1) == (upstream.state, upstream.breaker.retry_at)
