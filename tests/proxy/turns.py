@@ -7,9 +7,10 @@ import select
 import socket
 import struct
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -130,13 +131,22 @@ class Turns:
         """Turn until something has come."""
         self.until(lambda: is_readable(sock))
 
-    def begin(self, call: Callable[[], T]) -> Future[T]:
+    def call(self, call: Callable[[], T]) -> Future[T]:
         """Call what blocks until the workers have turned, such as an operator's order, on a thread of its own."""
-        return self._stack.enter_context(ThreadPoolExecutor(1)).submit(call)
+        future: Future[T] = Future()
 
-    def finish(self, call: Callable[[], T]) -> T:
+        def carry_out() -> None:
+            try:
+                future.set_result(call())
+            except Exception as error:
+                future.set_exception(error)
+
+        threading.Thread(target=carry_out, daemon=True).start()
+        return future
+
+    def result_of(self, call: Callable[[], T]) -> T:
         """What `call`, which blocks until the workers have turned, returns."""
-        future = self.begin(call)
+        future = self.call(call)
         self.until(future.done)
         return future.result()
 
