@@ -147,17 +147,30 @@ def test_a_reset_ends_all_that_is_held_against_a_service(turns: Turns) -> None:
     a.accept().serve()
 
 
-def test_another_default_action_is_told_from_then_on(turns: Turns) -> None:
-    """Where requests are told to get it; who gets it is the workers' matter."""
+def test_other_settings_hold_from_then_on(turns: Turns) -> None:
+    """For the workers, and in what is told of the pool."""
     turns.start(f"A={turns.service().address}", health=UNPROBED, requests=RequestRules(default_action="dunno 1"))
-    pool = turns.pool
+    pool, client = turns.pool, turns.client()
     turns.result_of(partial(pool.drain, "A"))
+    client.sends()
+    assert "dunno 1" == client.action()
     settings = replace(pool.settings, requests=RequestRules(default_action="450 4.7.1 later"))
     turns.result_of(partial(pool.adopt, settings))
     assert settings is pool.settings
     for order in (pool.ready, pool.drain):
         turns.result_of(partial(order, "A"))
+    client.sends()
+    assert "450 4.7.1 later" == client.action()
     assert ["dunno 1", "450 4.7.1 later"] == [told["action"] for told in turns.told.named("pool.down")]
+
+
+def test_a_client_has_the_name_by_which_it_was_handed_over(turns: Turns) -> None:
+    """In what the log tells of it."""
+    turns.start("A=127.0.0.1:1")
+    client = turns.client("192.0.2.25:4711")
+    client.send(b"nonsense\n\n")
+    assert client.has_ended()
+    assert ["192.0.2.25:4711"] == [told["client"] for told in turns.told.named("client.rejected")]
 
 
 def test_clients_of_all_workers_end_when_what_they_asked_is_answered(turns: Turns) -> None:
