@@ -16,7 +16,7 @@ from hapolicy.net.resolver import Resolution
 from tests.proxy.asking import ask_at_once, client_of, service_of
 from tests.proxy.carried import CONNECT_TIMEOUT_S, LATE_S, ask, start
 from tests.proxy.name_service import Names, known
-from tests.proxy.scripted import Full
+from tests.proxy.scripted import Full, refusing
 from tests.proxy.turns import Turns
 from tests.support.fixtures import MakePool
 from tests.support.procs import wait_until
@@ -40,6 +40,27 @@ def test_a_name_that_moves_is_followed(make_pool: MakePool, monkeypatch: pytest.
         wait_until(lambda: client.ask().startswith("DUNNO new"), "the new host to be asked")
         wait_until(lambda: old.stats()["open"] == 0, "the old host's connections to end")
     assert {} == service_of(pool).failures
+
+
+def test_a_name_is_looked_up_anew_when_its_service_refuses(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long before that is due: the service may have moved."""
+    service = SampleService("A")
+    where = [refusing()]
+
+    def look_up(address: TcpAddress) -> Resolution:
+        host, _, port = where[0].rpartition(":")
+        return Resolution(((socket.AF_INET, (host, int(port))),))
+
+    monkeypatch.setattr(resolver, "look_up", look_up)
+    monkeypatch.setattr(resolver, "FRESH_S", 3600.0)
+    monkeypatch.setattr(resolver, "REFRESH_PAUSE_S", 0.1)
+    pool = make_pool("A=service.test:25")
+    with client_of(pool) as client:
+        assert "dunno" == client.ask()
+        where[0] = service.listen
+        wait_until(lambda: client.ask().startswith("DUNNO A"), "its new address")
 
 
 def test_the_second_address_of_a_name_is_tried(make_pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:
