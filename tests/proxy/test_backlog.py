@@ -225,18 +225,17 @@ def test_a_crowded_service_is_offered_as_many_as_it_has_proven_to_serve(house: H
 def test_a_probe_that_waits_in_a_backlog_is_taken_over(house: House) -> None:
     """Before the mail behind it; but not while it is to be found out whether the service fails too often."""
     house.opened()  # carries nothing
-    probe, mail = house.opened(), house.waiting()
-    probe.exchange = OwnExchange(mail.exchange.asker, house.upstream, Permit(0))
-    probe.exchange.begin(house.world.now)
-    own = probe.exchange
+    probing, asking = house.opened(), house.waiting()
+    mail = asking.exchange
+    assert mail is not None
+    probe = probing.exchange = OwnExchange(mail.asker, house.upstream, Permit(0))
+    probe.begin(house.world.now)
     served = house.opened()
     house.connections.proved(served, 0.001)
     house.world.wait(5)
     house.answered()
     house.upstream.verifying = 1
-    mails = mail.exchange
-    assert house.connections.take_back(served, house.world.now) is mails
-    assert [mail] == house.closed
+    assert house.connections.take_back(served, house.world.now) is mail
     house.upstream.verifying = 0
-    assert house.connections.take_back(served, house.world.now) is own
-    assert [mail, probe] == house.closed
+    assert house.connections.take_back(served, house.world.now) is probe
+    assert [asking, probing] == house.closed
