@@ -120,3 +120,11 @@ def test_figures_of_several_workers_are_added_up() -> None:
     ]
     for snapshots in permutations(workers):
         assert [all_together, replace(beside, share=0.25, p50_s=0.75, p99_s=0.995)] == merged(snapshots)
+
+
+def test_while_a_reload_is_under_way_workers_have_different_services() -> None:
+    """Each is shown once, by its name, with what those say that have it."""
+    gone, kept, new = (replace(UNASKED, name=name, queries=1) for name in ("gone", "kept", "new"))
+    before = snapshot((gone, NONE), (kept, NONE))
+    after = snapshot((kept, NONE), (new, NONE))
+    assert [gone, replace(kept, queries=2), new] == merged([before, after])

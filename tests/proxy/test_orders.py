@@ -164,6 +164,14 @@ def test_other_settings_hold_from_then_on(turns: Turns) -> None:
     assert ["dunno 1", "450 4.7.1 later"] == [told["action"] for told in turns.told.named("pool.down")]
 
 
+def test_a_pool_is_down_when_its_last_worker_says_so(turns: Turns) -> None:
+    """And not before: the workers carry out an order one after the other."""
+    turns.start(f"A={turns.service().address}", workers=2, health=UNPROBED)
+    turns.result_of(partial(turns.pool.drain, "A"))
+    turns.turn()
+    assert ["service.draining", "service.draining", "pool.down"] == turns.told.names
+
+
 def test_a_client_has_the_name_by_which_it_was_handed_over(turns: Turns) -> None:
     """In what the log tells of it."""
     turns.start("A=127.0.0.1:1")

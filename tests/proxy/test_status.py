@@ -65,6 +65,19 @@ def test_a_busy_service(turns: Turns) -> None:
     assert (True, True, "up") == (silent.silent, silent.available, silent.state)
 
 
+def test_who_has_waited_in_vain_for_a_connection_waits_no_longer(turns: Turns) -> None:
+    """Though its place in the queue is cleared only when a connection falls idle."""
+    a = turns.service()
+    turns.start(f"A={a.address},max=1", requests=replace(ALONE, deadline_s=2.0), health=UNPROBED)
+    clients = [turns.client() for _ in range(2)]
+    for number, client in enumerate(clients):
+        client.sends(instance=f"m{number}")
+    assert 1 == turns.status().queued
+    turns.wait(2.1)
+    assert ["dunno", "dunno"] == [client.action() for client in clients]
+    assert (0, 0.0) == (turns.status().queued, turns.status().queued_for_s)
+
+
 def test_idle_connections_are_those_of_nobody_and_those_of_a_mail(turns: Turns) -> None:
     """A client that goes on with its mail finds its connection; what others left is free for all."""
     a = turns.service()

@@ -32,7 +32,7 @@ class Services:
         self.worker = worker
         self._resolver = resolver
         self._changes = changes
-        worker.configure(settings, self._plan(settings))
+        self.reconfigure(settings)
 
     # Settings
 

@@ -56,6 +56,7 @@ def take(worker: Worker) -> Snapshot:
 def _service(upstream: Upstream, connections: Connections, now: float) -> ServiceStatus:
     service, latencies = upstream.service, upstream.latencies
     is_down = upstream.breaker.state is State.DOWN
+    queue = [exchange for exchange in connections.queue if exchange.asker.wanted]
     return ServiceStatus(
         name=service.name,
         address=str(service.address),
@@ -84,8 +85,8 @@ def _service(upstream: Upstream, connections: Connections, now: float) -> Servic
         connections_idle=len(connections.free) + len(connections.claimed),
         connections_waiting=len(connections.unproven),
         max_connections=service.max_connections,
-        queued=len(connections.queue),
-        queued_for_s=max([0.0, *(now - getattr(each.asker, "asked_at", now) for each in connections.queue)]),
+        queued=len(queue),
+        queued_for_s=max([0.0, *(now - getattr(each.asker, "asked_at", now) for each in queue)]),
         share=None,
         p50_s=None,
         p99_s=None,
@@ -96,14 +97,17 @@ def _service(upstream: Upstream, connections: Connections, now: float) -> Servic
 
 
 def merged(snapshots: Sequence[Snapshot]) -> list[ServiceStatus]:
-    """The services, all workers' figures added up, each with its share of the answers of the last minute."""
-    by_service = list(zip(*(snapshot.services for snapshot in snapshots), strict=True))
-    minutes = [_added([minute for _, minute in seen]) for seen in by_service]
-    answered = sum(map(sum, minutes))
-    return [
-        _merged_service([status for status, _ in seen], minute, answered)
-        for seen, minute in zip(by_service, minutes, strict=True)
-    ]
+    """The services, all workers' figures added up, each with its share of the answers of the last minute.
+
+    While settings are being adopted, not every worker has the same services.
+    """
+    by_name: dict[str, list[tuple[ServiceStatus, list[int]]]] = {}
+    for each in snapshots:
+        for status, minute in each.services:
+            by_name.setdefault(status.name, []).append((status, minute))
+    minutes = {name: _added([minute for _, minute in seen]) for name, seen in by_name.items()}
+    answered = sum(map(sum, minutes.values()))
+    return [_merged_service([status for status, _ in seen], minutes[name], answered) for name, seen in by_name.items()]
 
 
 _SUMMED = (
