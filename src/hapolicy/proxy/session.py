@@ -88,7 +88,6 @@ class Session(Peer):
             return
         if not reader.partial:
             self.reader = None
-            self._worker.partial.pop(self, None)
         if request is not None:
             self._worker.partial.pop(self, None)
             self._worker.begin(self, request)
