@@ -66,6 +66,5 @@ class Prober:
         raw = b""
         if upstream.probe_kind is ProbeKind.QUERY:
             raw = probe_request(f"hapolicy.{os.getpid():x}.{next(_numbers)}", worker.settings.probe_attributes)
-        worker.tick_soon()
         probe = Probe(worker, permit, raw)
         worker.carrier.open(connections, OwnExchange(probe, upstream, permit, fresh=True))

@@ -47,9 +47,6 @@ class Server(Protocol):
     def tell(self, event: Event) -> None:
         """Log it."""
 
-    def tick_soon(self) -> None:
-        """Something has begun that ends by the clock."""
-
 
 class Session(Peer):
     """A client of one worker."""
@@ -93,7 +90,6 @@ class Session(Peer):
             self._worker.begin(self, request)
         elif self not in self._worker.partial:
             self._worker.partial[self] = self._worker.now + REQUEST_MAX_S
-            self._worker.tick_soon()
 
     def expire(self) -> None:
         """A request has not come whole in time."""

@@ -279,11 +279,6 @@ class Worker(Loop):
             if session.unread and not (session.waits or session.gone):
                 self.again[session] = None
 
-    def tick_soon(self) -> None:
-        """Something has begun that ends by the clock."""
-        if self._next_tick > self.now + TICK_S:
-            self._next_tick = self.now + TICK_S
-
     def _timeout_s(self) -> float:
         if self.ready or self.again or self._hurry:
             self._hurry = False
