@@ -138,7 +138,7 @@ class Worker(Loop):
         self.waiting[failover] = failover.deadline
         exchange = failover.begin(favourite, self.now)
         if exchange is not None:
-            self.carry_out(exchange, session if exchange.upstream is favourite else None)
+            self.carry_out(exchange, session)
 
     def ask(self, request: Request, client: Client) -> None:
         """Find the answer to a request that no session made."""
