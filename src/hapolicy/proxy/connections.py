@@ -84,7 +84,7 @@ class Connections:
         self._close = close
         self.watched: Watch | None = None  # the service's name, looked up on time
         self.addresses: tuple[SocketAddress, ...] = ()
-        self.name_error = ""  # why there are none
+        self.name_error = ""  # where there are none: why
         self.all: set[Connection] = set()
         self.unproven: dict[Connection, None] = {}  # asked, and not known to be served; the first is the oldest
         # Idle, the longest idle first: nobody's, the last of which is lent first; and those whose client may return.

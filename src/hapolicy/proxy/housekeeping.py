@@ -34,7 +34,7 @@ class Housekeeping:
         self._worker = services.worker
         self._services = services
         self._prober = Prober(services.worker)
-        self._hedged: deque[int] = deque(maxlen=int(HEDGE_SHARE * HEDGE_WINDOW))  # the numbers of requests
+        self._hedged: deque[int] = deque()  # the numbers of requests
         self._slowly_at = 0.0
         self._idle_clients_at = 0.0
 

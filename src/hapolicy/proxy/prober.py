@@ -67,4 +67,4 @@ class Prober:
         if upstream.probe_kind is ProbeKind.QUERY:
             raw = probe_request(f"hapolicy.{os.getpid():x}.{next(_numbers)}", worker.settings.probe_attributes)
         probe = Probe(worker, permit, raw)
-        worker.carrier.open(connections, OwnExchange(probe, upstream, permit, fresh=True))
+        worker.carrier.open(connections, OwnExchange(probe, upstream, permit))

@@ -86,7 +86,7 @@ class Services:
     def _resolved(self, connections: Connections, resolution: Resolution) -> None:
         """The name service has told the addresses of a service."""
         addresses, upstream = resolution.addresses, connections.upstream
-        connections.name_error = "" if addresses else resolution.error
+        connections.name_error = resolution.error
         if set(addresses) != set(connections.addresses):
             connections.addresses = addresses
             connections.keep_only(addresses)
@@ -177,7 +177,7 @@ class Services:
     def query(self, name: str, raw: bytes, answered: Callable[[bytes | ServiceFailure], None]) -> float:
         """Ask this service alone, whatever its state; counts for nothing. Returns how many seconds it has."""
         upstream = self.find(name)
-        exchange = OwnExchange(_Query(raw, answered), upstream, Permit(-1), fresh=True)
+        exchange = OwnExchange(_Query(raw, answered), upstream, Permit(-1))
         self.worker.carrier.open(self.worker.connections[upstream], exchange)
         return upstream.service.timeout_s
 
