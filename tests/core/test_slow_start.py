@@ -65,3 +65,11 @@ def test_idle_checks_are_for_the_idle() -> None:
     world.wait(60)
     assert world.probe("A", K.REFUSED)
     assert world["A"].state == "down"
+
+
+def test_a_service_that_came_up_this_moment_has_its_share() -> None:
+    """A worker judges by when it received, which is a moment before a probe of this turn was answered."""
+    world = World("A=h:1")
+    world["A"].trip(world.now)
+    world["A"].reset(world.now)
+    assert not world["A"].grow(world.now - 0.001)

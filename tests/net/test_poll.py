@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import os
 import select
 import socket
+import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -12,6 +15,8 @@ import pytest
 
 from hapolicy.net.loop import Loop
 from hapolicy.net.poll import EVENTS_A_TURN, RECEIVE_BYTES, Peer, receive
+
+ENDS = 2000  # without the lock one in some hundreds goes wrong
 
 
 @pytest.fixture
@@ -198,3 +203,37 @@ def test_a_backlog_of_load_does_not_stop_the_clock(
     assert len(counted) > 1
     assert counted == sorted(set(counted))
     assert counted[0] >= began
+
+
+def test_a_call_that_comes_at_the_end_or_later_writes_nowhere() -> None:
+    """What it would wake is closed, and its number may be another file's."""
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(0.000_001)
+    try:
+        for _ in range(ENDS):
+            _end_while_calls_come()
+    finally:
+        sys.setswitchinterval(interval_s)
+
+
+def _end_while_calls_come() -> None:
+    loop, ended = Loop(), threading.Event()
+    number = loop._wake_up
+    assert number is not None
+
+    def call() -> None:
+        while not ended.is_set():
+            loop.post(lambda: None)
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    reader, writer = os.pipe()
+    loop.close_loop()
+    os.dup2(writer, number)
+    ended.set()
+    caller.join()
+    loop.post(lambda: None)
+    came = select.select([reader], [], [], 0)[0]
+    for each in (reader, writer, number):
+        os.close(each)
+    assert not came

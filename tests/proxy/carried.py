@@ -7,7 +7,8 @@ from typing import Any
 from hapolicy.core.rules import HEDGE_OFF, HealthRules, Probe, RequestRules
 from hapolicy.proxy.connections import Connection
 from hapolicy.proxy.worker import TICK_S
-from tests.proxy.turns import Client, Service, Turns
+from tests.proxy.ends import Client, Service
+from tests.proxy.turns import Turns
 
 CONNECT_TIMEOUT_S = 6.0
 TIMEOUT_S = 3

@@ -12,7 +12,8 @@ from hapolicy.core.address import TcpAddress
 from hapolicy.net import resolver
 from hapolicy.net.connect import SocketAddress
 from hapolicy.net.resolver import Resolution
-from tests.proxy.turns import Service, Turns
+from tests.proxy.ends import Service
+from tests.proxy.turns import Turns
 from tests.support.procs import PATIENCE_S
 
 

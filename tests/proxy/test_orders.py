@@ -20,7 +20,7 @@ def test_a_query_of_all_services_goes_the_way_of_a_clients_request(turns: Turns)
     """It is asked of the next service where one fails, is counted, and is told which one answered, and when."""
     a, b = turns.service(), turns.service()
     turns.start(f"A={a.address}", f"B={b.address}:20", health=UNPROBED, log_requests=True)
-    query = turns.call(lambda: turns.pool.query(Request(request(instance="q"))))
+    query = turns.begin_order(lambda: turns.pool.query(Request(request(instance="q"))))
     a.accept().end()
     link = b.accept()
     turns.wait(0.2504321)
@@ -37,20 +37,20 @@ def test_a_query_that_no_service_answers_gets_the_default_action(turns: Turns) -
     a = turns.service()
     a.listener.close()
     turns.start(f"A={a.address}", health=UNPROBED, requests=RequestRules(default_action="450 4.7.1 later"))
-    assert Answered("450 4.7.1 later", None, 0.0) == turns.result_of(lambda: turns.pool.query(Request(request())))
+    assert Answered("450 4.7.1 later", None, 0.0) == turns.order(lambda: turns.pool.query(Request(request())))
 
 
 def test_a_query_of_one_service_tells_how_it_failed(turns: Turns) -> None:
     """Whatever the others might say."""
     a, b = turns.service(), turns.service()
     turns.start(f"A={a.address}:::2", f"B={b.address}", health=UNPROBED)
-    query = turns.call(lambda: turns.pool.query(Request(request()), "A"))
+    query = turns.begin_order(lambda: turns.pool.query(Request(request()), "A"))
     a.accept()
     turns.wait(2.1)
     turns.until(query.done)
     assert "answer_timeout: no answer within 2 s" == str(query.exception())
     assert b.is_left_alone()
-    query = turns.call(lambda: turns.pool.query(Request(request(instance="q")), "A"))
+    query = turns.begin_order(lambda: turns.pool.query(Request(request(instance="q")), "A"))
     assert b"instance=q" in a.accept().serve("OK")
     turns.until(query.done)
     assert Answered("OK", "A", 0.0) == query.result()
@@ -64,7 +64,7 @@ def test_a_query_is_given_up_some_time_after_its_service_should_have_been(
     a = turns.service()
     turns.start(f"A={a.address}:::0.01", health=UNPROBED, requests=RequestRules(deadline_s=0.01))
     for name in (None, "A"):
-        query = turns.call(partial(turns.pool.query, Request(request()), name))
+        query = turns.begin_order(partial(turns.pool.query, Request(request()), name))
         a.accept()
         turns.until(query.done)
         assert (TimeoutError, "no answer") == (type(query.exception()), str(query.exception()))
@@ -76,7 +76,7 @@ def test_orders_of_a_service_that_there_is_not(turns: Turns) -> None:
     pool = turns.pool
     for order in (pool.drain, pool.ready, pool.trip, pool.reset, partial(pool.query, Request(request()))):
         with pytest.raises(UnknownService, match=r"^no service 'C'; there are: A, B$"):
-            turns.result_of(partial(order, "C"))
+            turns.order(partial(order, "C"))
 
 
 def test_a_worker_that_does_not_answer_keeps_nobody_waiting_for_long(
@@ -109,16 +109,16 @@ def test_how_far_a_client_is_past_its_deadline(turns: Turns) -> None:
     """Not at all while all is well; else the most overdue one of any worker counts."""
     a = turns.service()
     turns.start(f"A={a.address}", workers=2, health=UNPROBED, requests=RequestRules(deadline_s=2.0, hedge=HEDGE_OFF))
-    assert 0.0 == turns.result_of(turns.pool.overdue_s)
+    assert 0.0 == turns.order(turns.pool.overdue_s)
     for client in [turns.client() for _ in range(2)]:
         client.sends()
         turns.stand_still(0.5)
     turns.turn()
-    assert 0.0 == turns.result_of(turns.pool.overdue_s)
+    assert 0.0 == turns.order(turns.pool.overdue_s)
     for worker in turns.pool.workers:
         worker.on_tick = lambda now: 0.025  # it does not look at its deadlines
     turns.stand_still(1.5)
-    assert 0.5 == turns.result_of(turns.pool.overdue_s)
+    assert 0.5 == turns.order(turns.pool.overdue_s)
 
 
 def test_room_for_clients(turns: Turns) -> None:
@@ -139,9 +139,9 @@ def test_a_reset_ends_all_that_is_held_against_a_service(turns: Turns) -> None:
     """In every worker."""
     a = turns.service()
     turns.start(f"A={a.address}", workers=2, health=UNPROBED)
-    turns.result_of(lambda: turns.pool.trip("A"))
+    turns.order(lambda: turns.pool.trip("A"))
     assert ["down", "down"] == [worker.plan.upstreams[0].state for worker in turns.pool.workers]
-    turns.result_of(lambda: turns.pool.reset("A"))
+    turns.order(lambda: turns.pool.reset("A"))
     assert ["up", "up"] == [worker.plan.upstreams[0].state for worker in turns.pool.workers]
     turns.client().sends()
     a.accept().serve()
@@ -151,14 +151,14 @@ def test_other_settings_hold_from_then_on(turns: Turns) -> None:
     """For the workers, and in what is told of the pool."""
     turns.start(f"A={turns.service().address}", health=UNPROBED, requests=RequestRules(default_action="dunno 1"))
     pool, client = turns.pool, turns.client()
-    turns.result_of(partial(pool.drain, "A"))
+    turns.order(partial(pool.drain, "A"))
     client.sends()
     assert "dunno 1" == client.action()
     settings = replace(pool.settings, requests=RequestRules(default_action="450 4.7.1 later"))
-    turns.result_of(partial(pool.adopt, settings))
+    turns.order(partial(pool.adopt, settings))
     assert settings is pool.settings
     for order in (pool.ready, pool.drain):
-        turns.result_of(partial(order, "A"))
+        turns.order(partial(order, "A"))
     client.sends()
     assert "450 4.7.1 later" == client.action()
     assert ["dunno 1", "450 4.7.1 later"] == [told["action"] for told in turns.told.named("pool.down")]
@@ -167,7 +167,7 @@ def test_other_settings_hold_from_then_on(turns: Turns) -> None:
 def test_a_pool_is_down_when_its_last_worker_says_so(turns: Turns) -> None:
     """And not before: the workers carry out an order one after the other."""
     turns.start(f"A={turns.service().address}", workers=2, health=UNPROBED)
-    turns.result_of(partial(turns.pool.drain, "A"))
+    turns.order(partial(turns.pool.drain, "A"))
     turns.turn()
     assert ["service.draining", "service.draining", "pool.down"] == turns.told.names
 

@@ -125,7 +125,7 @@ def test_a_service_that_waits_for_a_mail_to_try_it_does_so_at_once(turns: Turns)
     """Without probes the time until it is tried does not run below zero; the trial itself is no waiting."""
     a = turns.service()
     turns.start(f"A={a.address}", health=replace(UNPROBED, cooldown_s=4.0, cooldown_max_s=2.0))
-    turns.result_of(lambda: turns.pool.trip("A"))
+    turns.order(lambda: turns.pool.trip("A"))
     assert ("down", False, 2.0) == (turns.status().state, turns.status().available, turns.status().trial_in_s)
     turns.wait(3)
     assert ("down", True, 0.0) == (turns.status().state, turns.status().available, turns.status().trial_in_s)
@@ -137,10 +137,10 @@ def test_a_drained_service(turns: Turns) -> None:
     """Its health is told by its state once it is down, the operator's word stays."""
     a = turns.service()
     turns.start(f"A={a.address}", health=replace(UNPROBED, cooldown_s=4.0, cooldown_max_s=2.0))
-    turns.result_of(lambda: turns.pool.drain("A"))
+    turns.order(lambda: turns.pool.drain("A"))
     drained = replace(UNASKED, address=a.address, state="draining", draining=True, available=False)
     assert drained == turns.status()
-    turns.result_of(lambda: turns.pool.trip("A"))
+    turns.order(lambda: turns.pool.trip("A"))
     assert replace(drained, state="down", trial_in_s=2.0) == turns.status()
 
 
@@ -193,7 +193,7 @@ def test_a_pool_that_nobody_asks(turns: Turns) -> None:
         services=[replace(UNASKED, address=a.address)],
         changes=[],
     )
-    assert expected == turns.result_of(turns.pool.status)
+    assert expected == turns.order(turns.pool.status)
 
 
 def test_a_pool_of_two_workers(turns: Turns) -> None:
@@ -205,16 +205,16 @@ def test_a_pool_of_two_workers(turns: Turns) -> None:
     turns.wait(0.1234)
     clients[0].sends(protocol_state="RCPT")
     turns.wait(0.1)
-    assert 0.223 == turns.result_of(turns.pool.status).longest_wait_s
+    assert 0.223 == turns.order(turns.pool.status).longest_wait_s
     for link in [a.accept() for _ in range(2)]:
         link.serve()
     for client in clients[:2]:
         client.action()
     clients[0].link.close()
-    turns.result_of(lambda: turns.pool.drain("A"))
+    turns.order(lambda: turns.pool.drain("A"))
     for worker, longest_s in zip(turns.pool.workers, (0.25, 0.125), strict=True):
         worker.longest_turn.this_half_minute_s = longest_s
-    status = turns.result_of(turns.pool.status)
+    status = turns.order(turns.pool.status)
     drained = Change(turns.clock.time(), "service.draining", {"service": "A", "address": a.address})
     expected = PoolStatus(
         clients=2,
@@ -252,4 +252,4 @@ def test_requests_are_counted_by_what_became_of_them(turns: Turns) -> None:
             link.serve()
             client.action()
     expected = [("answered", "RCPT", 2), ("answered", "other", 6), ("defaulted", "MAIL", 2), ("suspect", "DATA", 2)]
-    assert expected == turns.result_of(turns.pool.status).requests
+    assert expected == turns.order(turns.pool.status).requests

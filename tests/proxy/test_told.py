@@ -6,7 +6,8 @@ from hapolicy.core.event import Event
 from hapolicy.core.protocol import Request
 from hapolicy.core.rules import HEDGE_OFF, HealthRules, Probe, RequestRules
 from hapolicy.proxy.ledger import STATES
-from tests.proxy.turns import Client, Told, Turns, is_readable
+from tests.proxy.ends import Client, is_readable
+from tests.proxy.turns import Told, Turns
 from tests.support.client import request
 
 ALONE = RequestRules(hedge=HEDGE_OFF)
@@ -94,7 +95,7 @@ def test_a_defaulted_request(turns: Turns) -> None:
     services = [f"A={a.address}:::0.5", f"B={b.address}:20", f"C={c.address}:30"]
     rules = RequestRules(hedge=HEDGE_OFF, deadline_s=2.0, default_action="450 4.7.1 later")
     turns.start(*services, requests=rules, health=UNPROBED)
-    turns.result_of(lambda: turns.pool.drain("C"))
+    turns.order(lambda: turns.pool.drain("C"))
     client = turns.client()
     client.sends(**MAIL)
     a.accept()
@@ -195,7 +196,7 @@ def test_a_probe_or_a_query_that_fails_is_no_failed_exchange(turns: Turns) -> No
     """An operator's query is told to the operator; a probe has events of its own."""
     a = turns.service()
     turns.start(f"A={a.address}", health=HealthRules(probe_every_s=1.0, fail_max=1))
-    query = turns.call(lambda: turns.pool.query(Request(request()), "A"))
+    query = turns.begin_order(lambda: turns.pool.query(Request(request()), "A"))
     a.accept().end()
     turns.until(query.done)
     assert query.exception() is not None
@@ -214,7 +215,7 @@ def test_who_waited_for_a_connection_when_its_service_went_down_is_no_failed_exc
     for client in clients:
         client.sends()
         link = link or a.accept()
-    turns.result_of(lambda: turns.pool.drain("A"))
+    turns.order(lambda: turns.pool.drain("A"))
     b.accept().serve()
     assert "DUNNO" == clients[1].action()
     assert ["service.draining"] == turns.told.names
@@ -274,6 +275,4 @@ def test_requests_are_counted_by_protocol_state(turns: Turns) -> None:
         client.action()
     answered = {**dict.fromkeys(states, 1), "RCPT": 2, "other": 3}
     expected = [("answered", state, count) for state, count in answered.items()]
-    assert [*expected, ("defaulted", "RCPT", 2), ("defaulted", "other", 1)] == turns.result_of(
-        turns.pool.status
-    ).requests
+    assert [*expected, ("defaulted", "RCPT", 2), ("defaulted", "other", 1)] == turns.order(turns.pool.status).requests

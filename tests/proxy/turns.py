@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
-import struct
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from pathlib import Path
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
@@ -21,14 +20,16 @@ from hapolicy.core.event import Event, Level
 from hapolicy.core.service import parse_service
 from hapolicy.core.status import ServiceStatus
 from hapolicy.core.upstream import Upstream
+from hapolicy.net import poll
 from hapolicy.proxy import snapshot
 from hapolicy.proxy.pool import Pool
 from hapolicy.proxy.worker import Worker
-from tests.support.client import PolicyClient, request
+from tests.proxy.ends import Client, Service, is_readable
 from tests.support.procs import PATIENCE_S
 
 T = TypeVar("T")
 STEP_S = 0.02  # time goes on in steps of this: less than a tick
+TURNS_MAX = 5000
 
 
 class Clock:
@@ -71,6 +72,10 @@ class Told:
         return [event.name for event in self.events]
 
 
+class _TimeIsOver(Exception):
+    """The worker would wait longer than the test."""
+
+
 class Turns:
     """Workers with real sockets, whose threads are never started: `start` makes them, `turn` is one turn of each.
 
@@ -84,6 +89,7 @@ class Turns:
         self.clock = Clock()
         for module in ("net.loop", "proxy.pool", "proxy.changes"):
             monkeypatch.setattr(f"hapolicy.{module}.time", self.clock)
+        monkeypatch.setattr("hapolicy.proxy.services.random", SimpleNamespace(random=lambda: 0.5))  # cooldowns ± 0 %
         self.told = Told()
         self.emptied = 0  # how often the last client had gone
         self._stack = stack
@@ -119,6 +125,31 @@ class Turns:
         """Time passes, and the whole process stands still meanwhile."""
         self.clock.now += seconds
 
+    def live(self, seconds: float) -> int:
+        """Time passes as in life: the worker waits as long as it will, or until something comes. Returns its turns.
+
+        Without `seconds` it does what takes no time.
+        """
+        until = self.clock.now + seconds
+
+        def wait(poller: select.epoll, timeout_s: float, peers: Mapping[int, poll.Peer]) -> list[poll.Event]:
+            events = poll.turn(poller, 0.0, peers)
+            if not events and self.clock.now + timeout_s > until:
+                self.clock.now = until
+                raise _TimeIsOver
+            if not events:
+                self.clock.now += timeout_s
+            return events
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("hapolicy.net.loop.turn", wait)
+            for turns in range(TURNS_MAX):
+                try:
+                    self.worker.turn()
+                except _TimeIsOver:
+                    return turns
+        raise AssertionError("it does not rest")
+
     def until(self, condition: Callable[[], T]) -> T:
         """Turn until `condition` is true, by a clock that stands still; returns what it returned."""
         give_up_at = time.monotonic() + PATIENCE_S
@@ -131,30 +162,39 @@ class Turns:
         """Turn until something has come."""
         self.until(lambda: is_readable(sock))
 
-    def call(self, call: Callable[[], T]) -> Future[T]:
-        """Call what blocks until the workers have turned, such as an operator's order, on a thread of its own."""
-        future: Future[T] = Future()
+    # Operators
 
-        def carry_out() -> None:
+    def begin_order(self, order: Callable[[], T]) -> Future[T]:
+        """Have `order` given on a thread of its own, as operators do: to the pool, which asks the workers."""
+        given: Future[T] = Future()
+
+        def give() -> None:
             try:
-                future.set_result(call())
+                given.set_result(order())
             except Exception as error:
-                future.set_exception(error)
+                given.set_exception(error)
 
-        threading.Thread(target=carry_out, daemon=True).start()
-        return future
+        threading.Thread(target=give, daemon=True).start()
+        return given
 
-    def result_of(self, call: Callable[[], T]) -> T:
-        """What `call`, which blocks until the workers have turned, returns."""
-        future = self.call(call)
-        self.until(future.done)
-        return future.result()
+    def order(self, order: Callable[[], T]) -> T:
+        """What `order` returns, once the workers have carried it out."""
+        given = self.begin_order(order)
+        self.until(given.done)
+        return given.result()
+
+    def reload(self, *definitions: str, **settings: Any) -> None:
+        """Go by other settings from now on."""
+        services = tuple(map(parse_service, definitions))
+        self.order(lambda: self.pool.adopt(replace(self.pool.settings, services=services, **settings)))
 
     # Clients
 
-    def client(self, name: str = "client") -> Client:
-        """A client that has just connected."""
+    def client(self, name: str = "client", send_buffer: int | None = None) -> Client:
+        """A client that has just connected; with a small `send_buffer` not much is sent that it does not read."""
         ours, theirs = socket.socketpair()
+        if send_buffer:
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         client = Client(self, self._stack.enter_context(theirs))
         self.pool.hand_over(ours, name)
         return client
@@ -173,140 +213,6 @@ class Turns:
     def upstream(self, name: str = "A") -> Upstream:
         """One service as core sees it."""
         return next(upstream for upstream in self.worker.plan.upstreams if upstream.name == name)
-
-
-class Client(PolicyClient):
-    """A client that turns the worker while it waits."""
-
-    def __init__(self, turns: Turns, sock: socket.socket) -> None:
-        super().__init__(sock)
-        self._turns = turns
-
-    def action(self) -> str:
-        """The action of the next answer."""
-        if b"\n\n" not in self._buffer:
-            self._turns.until_readable(self.link)
-        return super().action()
-
-    def has_ended(self) -> bool:
-        """Whether hapolicy has closed the connection, and sent nothing that was not read."""
-        self._turns.until_readable(self.link)
-        return not self.rest()
-
-    def hears_nothing(self) -> bool:
-        """Whether nothing comes, and no end."""
-        self._turns.turn(5)
-        return not is_readable(self.link) and not self._buffer
-
-    def sends(self, **attributes: str) -> None:
-        """Send a request, and let the worker read it."""
-        self.send(request(**attributes))
-        self._turns.turn()
-
-
-class Service:
-    """A policy service of which the test is every part: it accepts, reads and answers when the test says so."""
-
-    def __init__(self, turns: Turns, stack: contextlib.ExitStack, *, tcp: bool) -> None:
-        self._turns = turns
-        self._stack = stack
-        self.listener = stack.enter_context(socket.socket(socket.AF_INET if tcp else socket.AF_UNIX))
-        if tcp:
-            self.listener.bind(("127.0.0.1", 0))
-            self.where = self.listener.getsockname()
-            self.address = f"127.0.0.1:{self.where[1]}"
-        else:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="hapolicy-turns-"))
-            self.where = str(Path(folder) / "s")
-            self.address = f"unix:{self.where}"
-            self.listener.bind(self.where)
-        self.listener.listen(64)
-
-    def accept(self) -> Link:
-        """The next connection that hapolicy makes."""
-        self._turns.until_readable(self.listener)
-        return self.accept_at_once()
-
-    def accept_at_once(self) -> Link:
-        """A connection that hapolicy has begun, before its next turn."""
-        sock, _ = self.listener.accept()
-        return Link(self._turns, self._stack.enter_context(sock))
-
-    def fill_up(self) -> None:
-        """Fill the backlog with a connection of somebody else's: no other finds room, over TCP for good."""
-        self.listener.listen(0)
-        other = self._stack.enter_context(socket.socket(self.listener.family))
-        other.setblocking(False)
-        other.connect_ex(self.where)
-
-    def make_room(self) -> None:
-        """Accept what `fill_up` has put there, and no longer let the backlog be full."""
-        self.listener.accept()[0].close()
-        self.listener.listen(64)
-
-    def is_left_alone(self) -> bool:
-        """Whether nobody connects."""
-        self._turns.turn(5)
-        return not is_readable(self.listener)
-
-
-class Link:
-    """The service's end of a connection."""
-
-    def __init__(self, turns: Turns, sock: socket.socket) -> None:
-        self.sock = sock
-        self._turns = turns
-        self._buffer = b""
-
-    def request(self) -> bytes:
-        """The next request that comes."""
-        while b"\n\n" not in self._buffer:
-            self._turns.until_readable(self.sock)
-            data = self.sock.recv(65_536)
-            assert data, f"hapolicy ended the connection after {self._buffer!r}"
-            self._buffer += data
-        request, end, self._buffer = self._buffer.partition(b"\n\n")
-        return request + end
-
-    def send(self, data: bytes) -> None:
-        """Send bytes as they are."""
-        self.sock.sendall(data)
-
-    def answer(self, action: str = "DUNNO") -> None:
-        """Send an answer, and let the worker read it."""
-        self.send(f"action={action}\n\n".encode())
-        self._turns.turn(2)
-
-    def serve(self, action: str = "DUNNO") -> bytes:
-        """Answer the next request that comes; returns it."""
-        request = self.request()
-        self.answer(action)
-        return request
-
-    def end(self) -> None:
-        """Close the connection."""
-        self.sock.close()
-        self._turns.turn(2)
-
-    def reset(self) -> None:
-        """Close a TCP connection with a reset."""
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.end()
-
-    def has_ended(self) -> bool:
-        """Whether hapolicy has closed the connection."""
-        self._turns.turn(3)
-        return is_readable(self.sock) and not self.sock.recv(1)
-
-    def hears_nothing(self) -> bool:
-        """Whether nothing comes, and no end."""
-        self._turns.turn(5)
-        return not is_readable(self.sock) and not self._buffer
-
-
-def is_readable(sock: socket.socket) -> bool:
-    """Whether something has come, or the end."""
-    return bool(select.select([sock], [], [], 0)[0])
 
 
 @pytest.fixture

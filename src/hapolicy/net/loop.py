@@ -7,6 +7,7 @@ import os
 import queue
 import select
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -44,7 +45,8 @@ class Loop:
 
     def __init__(self) -> None:
         self._poller = select.epoll()
-        self._wake_up = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._wake_up: int | None = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._lock = threading.Lock()  # guards _wake_up: once closed, its number may be another file's
         # Edge-triggered: each write is one event, and the counter need not be read.
         self._poller.register(self._wake_up, select.EPOLLIN | select.EPOLLET)
         self._posted: deque[Callable[[], None]] = deque()  # its ends are atomic
@@ -70,8 +72,9 @@ class Loop:
     def post(self, call: Callable[[], None]) -> None:
         """Have the loop call this, soon."""
         self._posted.append(call)
-        with contextlib.suppress(BlockingIOError, OSError):  # full: it wakes anyway; closed: it has ended
-            os.eventfd_write(self._wake_up, 1)
+        with self._lock, contextlib.suppress(BlockingIOError):  # it is full, and wakes anyway
+            if self._wake_up is not None:
+                os.eventfd_write(self._wake_up, 1)  # never waits
 
     def call(self, function: Callable[[], T], timeout_s: float) -> T:
         """What `function` returns, called by the loop. Raises what it raises, and TimeoutError."""
@@ -175,5 +178,8 @@ class Loop:
             peer.sock.close()
         self.peers.clear()
         self._poller.close()
-        os.close(self._wake_up)
+        with self._lock:
+            wake_up, self._wake_up = self._wake_up, None
+        if wake_up is not None:
+            os.close(wake_up)
         self._mark_sender.close()

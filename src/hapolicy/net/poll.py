@@ -56,7 +56,7 @@ def turn(poller: select.epoll, timeout_s: float, peers: Mapping[int, Peer]) -> l
             try:
                 data = peer.recv(RECEIVE_BYTES)
             except BlockingIOError:
-                pass
+                peer.unread = False
             except OSError as error:
                 data, peer.error = b"", error
             else:
@@ -73,6 +73,7 @@ def receive(peer: Peer) -> bytes | None:
     try:
         data = peer.recv(RECEIVE_BYTES)
     except BlockingIOError:
+        peer.unread = False
         return None
     except OSError as error:
         peer.error = error

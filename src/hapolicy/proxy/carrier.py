@@ -181,7 +181,7 @@ class Carrier:
             if reader.leftover:
                 self._speaks_out_of_turn(connection.connections)  # so this one ends, too
             self._outcomes.answered(connection, exchange, answer)
-        elif connection.unread:
+        if connection.unread and not connection.retired:
             self._outcomes.read_again(connection)
 
     def _on_end(self, connection: Connection, exchange: Exchange) -> None:

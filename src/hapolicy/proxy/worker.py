@@ -99,11 +99,7 @@ class Worker(Loop):
     def finish(self) -> None:
         """Read no new requests; clients end when what they have asked is answered."""
         self.finishing = True
-        for session in list(self.sessions.values()):
-            if not session.waits and not session.gone:
-                data = receive(session)  # what had come before is answered
-                if data:
-                    session.on_event(data)
+        self.again.update(dict.fromkeys(self.sessions.values()))  # what had come before is answered
 
     def _close_finished(self) -> None:
         for session in list(self.sessions.values()):
