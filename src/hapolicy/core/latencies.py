@@ -30,7 +30,7 @@ class Latencies:
         self.counts = [0] * len(BOUNDS_S)
         self.sum_s = 0.0
         self._slices: list[_Slice] = []
-        self._slice = _Slice(0, [0] * len(BOUNDS_S))
+        self._slice: _Slice  # the newest
         self._slice_ends = -math.inf
 
     def add(self, duration_s: float, now: float) -> None:

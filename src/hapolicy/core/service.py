@@ -177,7 +177,7 @@ def _decimal(value: Fraction | float) -> str:
 def _decimal_above_0(field: str, text: str) -> Fraction:
     if not _DECIMAL.fullmatch(text):
         raise ServiceError(f"{field} {text!r} is not a number from 0.001 to 999999.999")
-    value = Fraction(text if text[-1] != "." else text[:-1])
+    value = Fraction(text)
     if value == 0:
         raise ServiceError(f"{field} is 0, it must be above 0")
     return value
