@@ -7,8 +7,17 @@ from ipaddress import IPv6Address
 
 import pytest
 
-from hapolicy.core.address import Address, AddressError, TcpAddress, UnixAddress, parse_address, split_address
+from hapolicy.core.address import (
+    Address,
+    AddressError,
+    TcpAddress,
+    UnixAddress,
+    kind_of,
+    parse_address,
+    split_address,
+)
 
+LONGEST_NAME = ".".join(["x" * 49] * 5) + ".xyz"  # 253 characters (RFC 1035, without the root's dot)
 GOOD: dict[str, Address] = {
     "127.0.0.1:10031": TcpAddress("127.0.0.1", 10031),
     "10.0.0.1:1": TcpAddress("10.0.0.1", 1),
@@ -24,6 +33,8 @@ GOOD: dict[str, Address] = {
     "unix.example:25": TcpAddress("unix.example", 25),
     ":25": TcpAddress("", 25),
     "h:0025": TcpAddress("h", 25),
+    "h:0000000025": TcpAddress("h", 25),
+    f"{LONGEST_NAME}:25": TcpAddress(LONGEST_NAME, 25),
     "unix:/run/policy": UnixAddress("/run/policy"),
     "unix:/run/with space/ü": UnixAddress("/run/with space/ü"),
     "unix:/" + "x" * 106: UnixAddress("/" + "x" * 106),
@@ -61,6 +72,7 @@ BAD = {
     "ü.example:25": "'ü.example' is no IPv4 address, [IPv6] address or host name",
     "*:25": "'*' is no IPv4 address, [IPv6] address or host name",
     "x" * 64 + ":25": f"'{'x' * 64}' is no IPv4 address, [IPv6] address or host name",
+    f"x{LONGEST_NAME}:25": f"'x{LONGEST_NAME}' is no IPv4 address, [IPv6] address or host name",
     "unix:/a\0b": "NUL in the socket path",
     "unix:/a\x1bb": "the socket path holds what cannot be printed",
     "[::1]]:25": "']:25' after ']' where ':PORT' should be",
@@ -177,3 +189,12 @@ def test_literals_need_no_look_up() -> None:
     assert [True, True, False] == [
         address.is_literal for address in (TcpAddress("10.0.0.1", 1), TcpAddress("::1", 1), TcpAddress("h", 1))
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [("[10.0.0.1]:25", "tcp"), ("h:25", "tcp"), ("[::1", "ipv6"), ("::1:25", "ipv6"), ("unix", "unix"), ("/p", "unix")],
+)
+def test_the_example_is_of_the_kind_that_was_meant(text: str, kind: str) -> None:
+    """Also of what is wrong: brackets alone make no IPv6 address."""
+    assert kind == kind_of(text)

@@ -63,6 +63,15 @@ def test_the_last_minute_is_forgotten_and_the_total_is_not() -> None:
     assert (2, 0.3) == (sum(latencies.minute(1030.0)), latencies.longest_s(1030.0))
     assert (0, 0.0) == (sum(latencies.minute(1070.0)), latencies.longest_s(1070.0))
     assert (2, pytest.approx(0.302)) == (sum(latencies.counts), latencies.sum_s)
+    latencies = of(0.3, now=1000.0)
+    assert [1, 0] == [sum(latencies.minute(now)) for now in (1059.9, 1060.0)]
+
+
+def test_answers_within_one_bucket_are_counted_one_by_one() -> None:
+    """In total as in the last minute."""
+    latencies = of(0.003, 0.003, 0.004)
+    assert {0.005: 3} == {bound: count for bound, count in zip(BOUNDS_S, latencies.counts, strict=True) if count}
+    assert latencies.counts == latencies.minute(1000.0)
 
 
 def test_an_answer_that_nobody_waited_for_is_no_measure_of_what_is_usual() -> None:
@@ -85,6 +94,10 @@ def test_the_sparkline_has_a_value_for_each_slice() -> None:
     line = latencies.sparkline(1010.0)
     assert 30 == len(line)
     assert [line.index(value) for value in line if value is not None] == [24, 29]
+    latencies = of(0.003, 0.3, 0.3, now=1000.0)
+    latencies.add(0.3, 1001.9)
+    latencies.add(0.03, 1002.0)
+    assert [pytest.approx(0.3), pytest.approx(0.035)] == latencies.sparkline(1003.9)[-2:]
     assert [None, 2.0, 3.0] == merged_sparkline([[None, 1.0, None], [None, 3.0, 3.0]])
 
 

@@ -33,6 +33,7 @@ SAMPLES: dict[str, tuple[bytes, list[bytes]]] = {
     "pipelined": (POSTFIX + SMALLEST + POSTFIX, [POSTFIX, SMALLEST, POSTFIX]),
     "pipelined-crlf": ((SMALLEST + POSTFIX).replace(b"\n", b"\r\n"), [SMALLEST, POSTFIX]),
     "crlf-and-lf": (POSTFIX + SMALLEST.replace(b"\n", b"\r\n") + POSTFIX, [POSTFIX, SMALLEST, POSTFIX]),
+    "name-of-one-first": (SMALLEST + b"a=b\n" + SMALLEST, [SMALLEST, b"a=b\n" + SMALLEST]),
     "name-of-one": (HEAD + b"a=b\n\n", [HEAD + b"a=b\n\n"]),
     "name-with-cr": (HEAD + b"\r=b\n\n", [HEAD + b"\r=b\n\n"]),
 }
@@ -46,6 +47,8 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
     "no-equals": (HEAD + b"junk\n", "line is not name=value: 'junk'"),
     "no-equals-first": (b"GET / HTTP/1.1\r\n", "line is not name=value: 'GET / HTTP/1.1'"),
     "no-name": (HEAD + b"=value\n", "line is not name=value: '=value'"),
+    "capital": (b"X\n", "line is not name=value: 'X'"),
+    "space": (b" \n", "line is not name=value: ' '"),
     "hostile-line": (b"\x1b[2J\xff\n", "line is not name=value: '\\x1b[2J\\xff'"),
     "long-line": (b"x" * 100 + b"\n", f"line is not name=value: '{'x' * 60}'"),
     "nul": (HEAD + b"sender=a\0b\n", "NUL byte in the request"),
@@ -131,10 +134,11 @@ def test_malformed_whole(sent: bytes, reason: str) -> None:
 
 @by_fault
 def test_malformed_byte_by_byte(sent: bytes, reason: str) -> None:
-    """Nonsense that comes a byte at a time has the same reason."""
-    with pytest.raises(MalformedRequest) as caught:
-        feed(RequestReader(), sent, 1)
-    assert reason == str(caught.value)
+    """Nonsense that comes a byte at a time has the same reason, first or after a request."""
+    for before in (b"", POSTFIX):
+        with pytest.raises(MalformedRequest) as caught:
+            feed(RequestReader(), before + sent, 1)
+        assert reason == str(caught.value)
 
 
 @by_fault

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from fractions import Fraction
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,10 +61,13 @@ def test_smooth() -> None:
 
 
 def test_weights_that_sum_up_to_much() -> None:
-    """Are not kept as a cycle; the shares are right all the same."""
-    taken = Counter(turns(Scheduler(members(1, Fraction(999_999_999, 1000))), 3000))
+    """Are not kept as a cycle; the shares are right all the same, and there is another one for the next try."""
+    small, large = tier = members(1, Fraction(999_999_999, 1000))
+    scheduler = Scheduler(tier)
+    taken = Counter(turns(scheduler, 3000))
     assert 3000 == taken["M1"] + taken["M0"]
     assert taken["M0"] <= 1
+    assert (small, large) == (scheduler.others([large]), scheduler.others([small]))
 
 
 def test_lower_prio_first_as_numbers() -> None:
@@ -123,6 +127,38 @@ def test_changes_at_every_request_starve_nobody(given_weights: list[Fraction], f
         taken[str(scheduler.turn())] += 1
     assert taken[tier[-1].name] > 0
     assert taken[tier[-2].name] > 0
+
+
+@pytest.mark.parametrize("given_weights", [(1, 1), (2, 1), (5, 1, 1)])
+def test_a_change_at_every_request_leaves_the_shares_as_they_are(given_weights: tuple[int, ...]) -> None:
+    """Whoever has missed a turn in a round that was cut off is served first in the next one."""
+    tier = members(*given_weights)
+    scheduler = Scheduler(tier)
+    taken: Counter[str] = Counter()
+    for _ in range(30 * sum(given_weights)):
+        taken[str(scheduler.turn())] += 1
+        scheduler.changed()
+    assert {member.name: 30 * member.weight for member in tier} == dict(taken)
+
+
+def test_who_comes_up_waits_for_those_who_were_before_it() -> None:
+    """It has missed nothing, and they have."""
+    tier = members(1, 1, 1)
+    tier[2].available = False
+    scheduler = Scheduler(tier)
+    assert ["M0"] == turns(scheduler, 1)
+    tier[2].available = True
+    scheduler.changed()
+    assert ["M1", "M2", "M0"] == turns(scheduler, 3)
+
+
+def test_the_next_try_goes_to_whose_turn_comes_next() -> None:
+    """And so does a hedge; before anybody has had a turn, to the first."""
+    one, two, three = tier = members(1, 1, 1)
+    scheduler = Scheduler(tier)
+    assert one is scheduler.others(())
+    assert ["M0", "M1"] == turns(scheduler, 2)
+    assert [three, one] == [scheduler.others([two]), scheduler.others([two, three])]
 
 
 def test_a_change_goes_on_with_whose_turn_it_is() -> None:

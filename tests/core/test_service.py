@@ -38,12 +38,14 @@ GOOD = {
     "x" * 64 + "=h:25": Service("x" * 64, HOST, 10, ONE, 30.0),
     "A=h:25,max=4": Service("A", HOST, 10, ONE, 30.0, max_connections=4),
     "A=h:25,max=100000": Service("A", HOST, 10, ONE, 30.0, max_connections=100_000),
+    "A=h:25,max=000000004": Service("A", HOST, 10, ONE, 30.0, max_connections=4),
     "A=h:25,hedge=off": Service("A", HOST, 10, ONE, 30.0, hedge=HEDGE_OFF),
     "A=h:25,hedge=auto": Service("A", HOST, 10, ONE, 30.0, hedge=HEDGE_AUTO),
     "A=h:25,hedge=0.5": Service("A", HOST, 10, ONE, 30.0, hedge=Hedge(after_s=0.5)),
     "A=h:25,probe=tcp": Service("A", HOST, 10, ONE, 30.0, probe=Probe.TCP),
     "A=h:25,slow-start=20": Service("A", HOST, 10, ONE, 30.0, slow_start_s=20.0),
     "A=h:25,slow-start=0.5": Service("A", HOST, 10, ONE, 30.0, slow_start_s=0.5),
+    "A=h:25,suspect=REJECT a=b": Service("A", HOST, 10, ONE, 30.0, suspect_action="REJECT a=b"),
     "A=h:25,suspect=DEFER a,, b,, c": Service("A", HOST, 10, ONE, 30.0, suspect_action="DEFER a, b, c"),
     "A=unix:/run/a,,b,,c:5,max=1,probe=off": Service(
         "A", UnixAddress("/run/a,b,c"), 5, ONE, 30.0, max_connections=1, probe=Probe.OFF
@@ -105,6 +107,7 @@ BAD = {
     "A=h:25,max=0": f"max '0' {_NO_MAX}",
     "A=h:25,max=100001": f"max '100001' {_NO_MAX}",
     "A=h:25,max=1000000001": f"max '1000000001' {_NO_MAX}",
+    "A=h:25,max=0000000012": f"max '0000000012' {_NO_MAX}",
     "A=h:25,max=-1": f"max '-1' {_NO_MAX}",
     "A=h:25,max=٢": f"max '٢' {_NO_MAX}",
     "A=h:25,hedge=soon": "hedge 'soon' is neither auto, off nor a number of seconds above 0",

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
-
 from hapolicy.core.breaker import State
 from hapolicy.core.exchange import OwnExchange
-from hapolicy.core.failures import FailureKind, ServiceFailure
-from hapolicy.core.rules import HEDGE_AUTO, HealthRules, Probe
+from hapolicy.core.failures import FailureKind
+from hapolicy.core.rules import HEDGE_AUTO, HealthRules
 from hapolicy.core.service import parse_service
 from hapolicy.core.upstream import PROBE_PAUSE_S, VERIFYING_PROBES
 from tests.core.world import World
 
 K = FailureKind
-TCP = HealthRules(probe=Probe.TCP, fail_max=3)
 
 
 def answered(world: World, times: int, client: str = "198.51.100.1") -> None:
@@ -35,6 +32,13 @@ def states(world: World) -> list[tuple[str, State, str]]:
     return [(name, change.state, change.kind) for name, change in world.changes]
 
 
+def test_a_new_service_has_its_whole_share_and_nothing_against_it() -> None:
+    """From the start on, before anybody has looked at it."""
+    a = World("A=h:1")["A"]
+    assert ("up", True, False, False, False, False) == (a.state, a.available, a.draining, a.full, a.silent, a.probing)
+    assert ("", None, 1) == (a.last_error, a.last_error_at, a.weight)
+
+
 def test_an_answer_ends_a_suspicion() -> None:
     """A probe is due after a failure that a mail may have caused, and none after an answer to anybody."""
     world = World("A=h:1", "B=h:2:20")
@@ -54,6 +58,32 @@ def test_a_failure_in_the_turn_of_the_latest_answer_counts() -> None:
     answered(world, 1)
     failed(world, K.REFUSED)
     assert "down" == world["A"].state
+
+
+def test_an_answer_between_them_parts_failures_in_a_row() -> None:
+    """Two, an answer, and two more are no three; the next one is the third."""
+    world = World("A=h:1", "B=h:2:20")
+    for refused in (2, 3):
+        assert [] == states(world)
+        for _ in range(refused):
+            world.wait(1)
+            failed(world, K.REFUSED)
+        if refused == 2:
+            answered(world, 1)
+    assert [("A", State.DOWN, "refused")] == states(world)
+
+
+def test_a_late_answer_does_not_spoil_the_last_resort() -> None:
+    """To what was asked before it went down: it does not bring the service up, and the next answer does."""
+    world = World("A=h:1", health=HealthRules(fail_max=1))
+    world.ask()
+    world.ask()
+    late, refused = world.at("A")
+    world.fail(refused, K.REFUSED)
+    world.answer(late)
+    assert [("A", State.DOWN, "refused")] == states(world)
+    answered(world, 1)
+    assert "up" == world["A"].state
 
 
 def test_answers_wear_out_the_failures() -> None:
@@ -108,42 +138,6 @@ def test_the_last_error_is_in_words() -> None:
     assert {K.CLOSED: 1} == dict(world["A"].failures)
 
 
-def test_a_trial_that_is_nobodys_fault_waits_for_the_next_cooldown() -> None:
-    """No descriptor was left for it, say."""
-    world = World("A=h:1", health=HealthRules(fail_max=1, probe=Probe.OFF, cooldown_s=1))
-    world.ask()
-    world.fail(world.at("A")[0], K.REFUSED)
-    world.wait(1)
-    world["A"].look(world.now)
-    world.ask()
-    world.fail(world.at("A")[0], K.LOCAL)
-    assert ("down", world.now + 1) == (world["A"].state, world["A"].breaker.retry_at)
-
-
-def test_with_tcp_probes_failures_in_a_row_of_several_senders_take_it_down() -> None:
-    """Which is told, with the kind; a probe on a connection could not know. One sender's count once."""
-    world = World("A=h:1", "B=h:2:20", health=TCP)
-    for _ in range(5):
-        failed(world, K.ANSWER_TIMEOUT, "192.0.2.1")
-        assert world["A"].probe_due(world.now) is None
-    failed(world, K.ANSWER_TIMEOUT, "192.0.2.2")
-    failed(world, K.ANSWER_TIMEOUT, "192.0.2.3")
-    assert [("A", State.DOWN, "answer_timeout")] == states(world)
-    assert 3 == world.changes[0][1].failures
-
-
-@pytest.mark.parametrize("probe", [Probe.TCP, Probe.OFF])
-def test_without_query_probes_too_many_failures_take_it_down(probe: Probe) -> None:
-    """A third of its answers, none of them twice in a row."""
-    world = World("A=h:1", "B=h:2:20", health=HealthRules(probe=probe, fail_rate=0.3))
-    for number in range(6):
-        answered(world, 2)
-        world.wait(1)
-        failed(world, K.ANSWER_TIMEOUT, f"192.0.{number}.1")
-    assert [("A", State.DOWN, "fail_rate")] == states(world)
-    assert world["A"].breaker.admit_last_resort() is None  # it would cost a wait
-
-
 def test_too_many_failures_call_for_six_probes_of_which_none_may_fail() -> None:
     """No fewer, no more; then all is forgotten."""
     for failing in (None, 0, VERIFYING_PROBES - 1):
@@ -169,6 +163,7 @@ def test_a_failed_probe_says_why_and_is_counted() -> None:
     assert world.probe("A", K.REFUSED)
     assert [("A", State.DOWN, "refused")] == states(world)
     assert not world["A"].probing
+    assert world["A"].admit_last_resort() is not None
     for failures in (2, 3):
         world.wait(60)
         assert world.probe("A", K.REFUSED)
@@ -228,20 +223,6 @@ def test_who_comes_up_begins_anew() -> None:
     assert world["A"].probe_due(world.now) is not None
 
 
-def test_a_tcp_probe_of_an_idle_service_counts_as_a_look_at_it() -> None:
-    """Though it is no answer: the next one is due as long after it, and not at once after an operator's reset."""
-    world = World("A=h:1", "B=h:2:20", health=HealthRules(probe=Probe.TCP, probe_every_s=30))
-    world["A"].trip(world.now)
-    world["A"].reset(world.now)
-    assert not world.probe("A", None)
-    world.wait(30)
-    assert world.probe("A", None)
-    world.wait(29)
-    assert not world.probe("A", None)
-    world.wait(1)
-    assert world.probe("A", None)
-
-
 def test_growth_is_told_when_there_is_some() -> None:
     """So that the scheduler is rebuilt then, and only then."""
     world = World("A=h:1,slow-start=10", "B=h:2")
@@ -252,6 +233,14 @@ def test_growth_is_told_when_there_is_some() -> None:
     assert not world["A"].grow(world.now + 5)
     assert world["A"].grow(world.now + 10)
     assert not world["A"].grow(world.now + 11)
+
+
+def test_where_probes_are_the_trials_no_mail_is_one() -> None:
+    """Though the cooldown is over."""
+    world = World("A=h:1", "B=h:2:20")
+    world["A"].trip(world.now)
+    world.wait(60)
+    assert (None, "down") == (world["A"].admit(world.now), world["A"].state)
 
 
 def test_a_shorter_timeout_is_not_hidden_behind_longer_ones() -> None:
@@ -266,46 +255,3 @@ def test_a_shorter_timeout_is_not_hidden_behind_longer_ones() -> None:
     world.ask()
     OwnExchange(asked.failover, upstream, upstream.breaker.permit or upstream.admit(0)).begin(world.now)  # type: ignore[arg-type]
     assert (1, 1) == (len(upstream.in_flight.expired(world.now + 1)), len(upstream.own.expired(world.now + 1)))
-
-
-def test_a_withdrawn_exchange_makes_room_for_another_last_resort() -> None:
-    """It was never sent: its client has gone."""
-    world = World("A=h:1", health=HealthRules(fail_max=1))
-    world.ask()
-    world.fail(world.at("A")[0], K.REFUSED)
-    world.ask()
-    (resort,) = world.at("A")
-    resort.withdraw(world.now)
-    assert resort.over
-    world.ask()
-    assert 2 == len(world.at("A"))
-
-
-def test_an_exchange_of_our_own_is_in_no_counter() -> None:
-    """A probe or an operator's query has its time, and is neither query nor answer."""
-    world = World("A=h:1:1:1:5")
-    upstream = world["A"]
-    permit = upstream.breaker.permit
-    assert permit is not None
-
-    class Query:
-        raw = b""
-        wanted = True
-        outcomes: list[object] = []  # noqa: RUF012
-
-        def answered(self, exchange: object, answer: bytes, now: float) -> None:
-            self.outcomes.append((exchange, answer, now))
-
-        def failed(self, exchange: object, failure: ServiceFailure, now: float) -> None:
-            self.outcomes.append((exchange, failure.kind, now))
-
-    first, second = (OwnExchange(Query(), upstream, permit) for _ in range(2))
-    for own in (first, second):
-        own.begin(world.now)
-    assert [world.now + 5] * 2 == list(upstream.own.values())
-    assert first.began == second.began == world.now
-    first.answered(b"action=x\n\n", world.now + 1)
-    second.failed(ServiceFailure(K.CLOSED, ""), world.now + 2)
-    assert [(first, b"action=x\n\n", world.now + 1), (second, K.CLOSED, world.now + 2)] == Query.outcomes
-    assert ({}, True, True) == (dict(upstream.own), first.over, second.over)
-    assert (0, 0, 0) == (upstream.queries, upstream.answers, upstream.failed)

@@ -51,6 +51,7 @@ class World:
     ) -> None:
         self.now = 1000.0
         self.changes: list[tuple[str, StateChange]] = []
+        self.reordered: list[str] = []  # whose silence or availability changed
         self.health = health or HealthRules()
         self.upstreams = [
             Upstream(parse_service(text), self.health, hedge, self, rng=lambda: 0.5) for text in definitions
@@ -68,6 +69,7 @@ class World:
 
     def silence_changed(self, upstream: Upstream) -> None:
         """Let the scheduler know."""
+        self.reordered.append(upstream.name)
         self.plan.scheduler.changed()
 
     availability_changed = silence_changed
