@@ -134,7 +134,7 @@ def parse_action(text: str) -> str:
 
 
 def _max(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= 100_000 or len(text) > 9:
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or not 1 <= int(text) <= 100_000:
         raise ServiceError(f"max {text!r} is not a whole number from 1 to 100000")
     return int(text)
 
