@@ -109,6 +109,21 @@ def test_the_first_of_a_hedged_pair_fails() -> None:
     assert "DUNNO" == asked.action
 
 
+def test_after_a_fresh_connection_there_is_no_third_try() -> None:
+    """The first try kept the client waiting on an old connection, the second broke on a new one; B is down."""
+    world = World("A=h:1", "B=h:2:20")
+    world["B"].trip(world.now)
+    asked = world.ask()
+    (first,) = world.at("A")
+    first.kept = True
+    second = hedge(world, asked, first)
+    assert second is not None
+    assert ("A", True) == (second.upstream.name, second.fresh)
+    world.fail(first, K.ANSWER_TIMEOUT)
+    world.fail(second, K.CLOSED)
+    assert ([], "dunno", 2) == (world.sent, asked.action, asked.failover.attempts)
+
+
 def test_hedges_are_counted_at_the_service_that_kept_the_client_waiting() -> None:
     """Won by the other, or lost to it after all; the second service's counters stay as they are."""
     world = World("A=h:1", "B=h:2:20")
