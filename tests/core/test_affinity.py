@@ -9,8 +9,11 @@ from collections import Counter
 import pytest
 
 from hapolicy.core.affinity import key_of, network_of, score
+from hapolicy.core.failures import FailureKind
+from hapolicy.core.rules import RequestRules
 from hapolicy.core.scheduler import Scheduler
 from tests.core.test_scheduler import Member
+from tests.core.world import World
 
 
 def keys() -> list[bytes]:
@@ -98,3 +101,16 @@ def test_without_a_key_turns_decide() -> None:
     """As without --affinity."""
     scheduler = Scheduler([Member("A"), Member("B")])
     assert ["A", "B", "A", "B"] == [str(scheduler.first(None)) for _ in range(4)]
+
+
+def test_the_next_try_is_the_senders_too() -> None:
+    """Of those whose service fails some come to the one, some to the other, as they do on every host."""
+    world = World("A=h:1", "B=h:2", "C=h:3", rules=RequestRules(affinity=("client_address",)))
+    next_of: dict[str, set[str]] = {name: set() for name in "ABC"}
+    for number in range(60):
+        world.ask(f"10.0.{number}.1")
+        (first,) = world.sent
+        world.fail(first, FailureKind.UNRESOLVED)
+        next_of[first.upstream.name].add(world.sent[0].upstream.name)
+        world.answer_all()
+    assert {"A": {"B", "C"}, "B": {"A", "C"}, "C": {"A", "B"}} == next_of
