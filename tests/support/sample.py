@@ -56,13 +56,18 @@ class Sample:
 
     def fault(self, name: str, seconds: float | None = None) -> None:
         """Let it fail in this way from now on ("none": no more)."""
-        reply = tell(self.control, f"fault {name}" + ("" if seconds is None else f" {seconds}"))
+        reply = self._tell(f"fault {name}" + ("" if seconds is None else f" {seconds}"))
         assert reply == "ok", reply
 
     def stats(self) -> dict[str, Any]:
         """Its counters and its last instances."""
-        stats: dict[str, Any] = json.loads(tell(self.control, "stats"))
+        stats: dict[str, Any] = json.loads(self._tell("stats"))
         return stats
+
+    def _tell(self, order: str) -> str:
+        reply = tell(self.control, order)
+        assert not reply.startswith("error"), f"{reply}\n{self.process.report()}"
+        return reply
 
     def kill(self) -> None:
         """kill -9."""
