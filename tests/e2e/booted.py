@@ -157,7 +157,7 @@ class Booted:
     def _end(self) -> None:
         if self._unshare is None:
             return
-        if self._init:
+        if self._init and self._unshare.popen.poll() is None:  # else its id may be another process's
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._init, signal.SIGKILL)  # and with it all processes of its namespace
         self._unshare.kill()

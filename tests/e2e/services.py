@@ -108,9 +108,11 @@ class Postfwd(Service):
         wait_until(lambda: not refuses(self.address), "postfwd to listen")
 
     def kill(self) -> None:
-        """End it at once, by the id in its pid file."""
+        """End it at once, by the id in its pid file, which is another process's soon after."""
         with contextlib.suppress(FileNotFoundError, ProcessLookupError, ValueError):
-            os.kill(int(self._pid_file.read_text()), signal.SIGKILL)
+            pid = int(self._pid_file.read_text())
+            self._pid_file.unlink()
+            os.kill(pid, signal.SIGKILL)
 
 
 class Hapolicy100(Service):
