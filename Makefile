@@ -39,7 +39,7 @@ coverage: $(VENV)/.coverable  ## branch coverage of src by all tests but those o
 	PYTHONPATH=$(CURDIR)/tests/coverage $(BIN)/python -m coverage report
 
 mutants: $(VENV)/.mutable  ## MUTANTS='hapolicy.core.*': the code broken on purpose, a bit at a time, and who lives on; hours
-	HAPOLICY_TEST_EXAMPLES=15 HAPOLICY_TEST_HEDGES=1000 $(BIN)/mutmut run --max-children 2 $(MUTANTS)
+	HAPOLICY_TEST_EXAMPLES=15 HAPOLICY_TEST_HEDGES=1000 HAPOLICY_TEST_PATIENCE=3 $(BIN)/mutmut run --max-children 2 $(MUTANTS)
 	$(BIN)/mutmut results
 
 reference: $(VENV)/.installed  ## docs/reference, made from the code
