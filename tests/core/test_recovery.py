@@ -113,3 +113,13 @@ def test_probe_off_a_live_request_is_the_trial() -> None:
     assert [1, 1] == [len(world.at("A")), len(world.at("B"))]
     world.answer(world.at("A")[0])
     assert world["A"].state == "up"
+
+
+def test_a_last_resort_that_fails_is_followed_by_another() -> None:
+    """Whatever it failed at."""
+    world = World("A=h:1", health=HealthRules(fail_max=1))
+    fail_in_a_row(world, "A", K.REFUSED, 1)
+    for kind in (K.CLOSED, K.REFUSED, K.ANSWER_TIMEOUT, K.LOCAL):
+        world.ask()
+        (last_resort,) = world.at("A")
+        world.fail(last_resort, kind)

@@ -45,3 +45,15 @@ def test_what_is_sent_late_is_owed_from_then_on() -> None:
     sent_late(world.upstreams, began, world.now)
     world.wait(0.5)
     assert 0.5 == world["A"].silent_for_s(world.now)
+
+
+def test_who_failed_at_all_it_was_asked_owes_nothing() -> None:
+    """Its next request has all of its time, a minute later."""
+    world = World("A=h:1", "B=h:2:20")
+    world.ask()
+    world.fail(world.at("A")[0], K.REFUSED)
+    world.wait(60)
+    world.ask()
+    world.wait(SILENT_UNKNOWN_S)
+    world["A"].look(world.now)
+    assert not world["A"].silent

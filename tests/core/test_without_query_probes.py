@@ -73,3 +73,41 @@ def test_a_tcp_probe_of_an_idle_service_counts_as_a_look_at_it() -> None:
     world.wait(1)
     assert world.probe("A", None)
     assert 2 == world["A"].probes_answered
+
+
+def test_a_trial_that_fails_is_followed_by_another() -> None:
+    """Though it is excused, since an older request was answered meanwhile."""
+    world = World("A=h:1", "B=h:2:20", health=HealthRules(fail_max=1, probe=Probe.OFF, cooldown_s=1))
+    world.ask()
+    world.ask()
+    late, refused = world.at("A")
+    world.fail(refused, K.REFUSED)
+    world.wait(2)
+    world["A"].look(world.now)
+    world.ask()
+    trial = world.at("A")[-1]
+    world.wait(1)
+    world.answer(late)
+    world.wait(1)
+    world.fail(trial, K.REFUSED)
+    world.wait(60)
+    world["A"].look(world.now)
+    assert world["A"].available
+
+
+@pytest.mark.parametrize("probe", [Probe.TCP, Probe.OFF])
+def test_who_was_silent_is_asked_again_when_it_owes_nothing(probe: Probe) -> None:
+    """No probe would find out that it is well, and the others of its tier would always be asked first."""
+    world = World("A=h:1", "B=h:2", health=HealthRules(probe=probe))
+    world.ask()
+    world.ask()
+    (hung,) = world.at("A")
+    world.wait(2)
+    world["A"].look(world.now)
+    assert world["A"].silent
+    world.fail(hung, K.ANSWER_TIMEOUT)
+    world.answer_all()
+    world["A"].look(world.now)
+    for _ in range(2):
+        world.ask()
+    assert 1 == len(world.at("A"))

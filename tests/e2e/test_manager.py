@@ -22,6 +22,7 @@ listening = socket.create_server(("127.0.0.1", 10032))
 while True:
     kept = listening.accept()
 """
+KNOCK_AT_HUNG = "import socket; socket.create_connection(('127.0.0.1', 10032))"
 # Asks, and waits for the answer.
 ASKING = """\
 import socket
@@ -151,6 +152,7 @@ def test_a_long_drain_is_not_cut_short(machine: Booted) -> None:
     )
     machine.run("systemctl", "daemon-reload")
     machine.run("systemd-run", "--unit=hung", "python3", "-c", HUNG)
+    wait_until(lambda: machine.try_to("python3", "-c", KNOCK_AT_HUNG).returncode == 0, "the service to listen")
     arguments.write_text("-s HUNG=127.0.0.1:10032 --hedge off --drain 3\n")
     machine.run("systemctl", "restart", "hapolicy")
     with subprocess.Popen(machine.command("python3", "-c", ASKING), stdout=subprocess.PIPE, text=True) as client:

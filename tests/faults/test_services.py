@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from hapolicy.proxy.connections import IDLE_MAX_S as LINK_IDLE_MAX_S
+from hapolicy.proxy.surplus import IDLE_MAX_S as LINK_IDLE_MAX_S
 from tests.faults.conftest import Matrix
 from tests.faults.numbered import (
     MEMORY_GROWTH_MAX_KB,

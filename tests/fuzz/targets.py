@@ -37,7 +37,8 @@ from hapolicy.core.protocol import (
 )
 from hapolicy.core.service import ServiceError, parse_service
 
-_FILE = Path(tempfile.gettempdir()) / f"hapolicy-fuzz-{id(object())}.args"
+_FOLDER = tempfile.TemporaryDirectory(prefix="hapolicy-fuzz-")  # removed at the end of the process
+_FILE = Path(_FOLDER.name) / "hapolicy.args"
 
 
 def requests(data: bytes) -> None:

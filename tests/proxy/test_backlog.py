@@ -239,3 +239,29 @@ def test_a_probe_that_waits_in_a_backlog_is_taken_over(house: House) -> None:
     house.upstream.verifying = 0
     assert house.connections.take_back(served, house.world.now) is probe
     assert [asking, probing] == house.closed
+
+
+def test_a_cap_is_told_though_two_are_taken_over_at_once(house: House) -> None:
+    """In one turn."""
+    waiting = [house.waiting() for _ in range(2)]
+    served = [house.opened() for _ in range(2)]
+    for connection in served:
+        house.connections.proved(connection, 0.001)
+    for _ in range(60):
+        house.world.wait(0.1)
+        house.answered()
+        house.connections.tick(house.world.now)
+    assert all(house.connections.take_back(connection, house.world.now) for connection in served)
+    assert (2, True, waiting) == (house.connections.crowding.cap, house.connections.crowding.noticed, house.closed)
+
+
+def test_a_probe_that_only_connects_is_not_taken_over(house: House) -> None:
+    """It has nothing to be sent on another connection."""
+    waits = house.waiting()
+    assert waits.exchange is not None
+    waits.exchange.raw = b""
+    served = house.opened()
+    house.connections.proved(served, 0.001)
+    house.world.wait(5)
+    house.answered()
+    assert house.connections.take_back(served, house.world.now) is None

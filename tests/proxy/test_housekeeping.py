@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from hapolicy.core.protocol import Request
 from hapolicy.core.rules import HEDGE_OFF, HealthRules, Probe, RequestRules
-from hapolicy.proxy.connections import IDLE_MAX_S as CONNECTION_IDLE_MAX_S
 from hapolicy.proxy.housekeeping import IDLE_TICK_S
 from hapolicy.proxy.session import IDLE_MAX_S
+from hapolicy.proxy.surplus import IDLE_MAX_S as CONNECTION_IDLE_MAX_S
 from hapolicy.proxy.worker import TICK_S
 from tests.proxy.turns import Turns
 from tests.support.client import request

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from hapolicy.proxy.connections import (
+from hapolicy.proxy.surplus import (
     AGE_MAX_S,
     BUSY_WINDOW_S,
     CLAIM_MAX_S,

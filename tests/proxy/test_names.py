@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -150,3 +151,14 @@ def test_a_service_whose_name_was_not_told_in_time_is_asked_later(turns: Turns, 
     known(turns)
     ask(turns)
     assert not a.is_left_alone()
+
+
+def test_a_shorter_connect_timeout_holds_for_who_asks_from_then_on(turns: Turns, names: Names) -> None:
+    """Though others, who asked before, wait longer for the name."""
+    b = start(turns, "slow.test:25")
+    ask(turns)
+    turns.order(lambda: turns.pool.adopt(replace(turns.pool.settings, connect_timeout_s=1.0)))
+    late = ask(turns, "late")
+    turns.wait(1 + LATE_S)
+    assert b"instance=late" in b.accept().serve("DUNNO B")
+    assert "DUNNO B" == late.action()

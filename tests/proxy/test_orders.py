@@ -195,3 +195,10 @@ def test_clients_of_all_workers_end_when_what_they_asked_is_answered(turns: Turn
     assert "DUNNO at last" == asking.action()
     assert asking.has_ended()
     assert 2 == turns.emptied
+
+
+def test_a_pool_that_has_ended_has_nothing_to_tell(turns: Turns) -> None:
+    """Who asks late gets no error."""
+    turns.start(f"A={turns.service().address}")
+    turns.pool.stop()
+    assert (0, [], 0.0) == (turns.pool.status().workers, turns.pool.status().services, turns.pool.overdue_s())

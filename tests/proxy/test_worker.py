@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from hapolicy.core.event import Level
+from hapolicy.core.exchange import Exchange
 from hapolicy.core.protocol import Request
-from hapolicy.core.rules import RequestRules
+from hapolicy.core.rules import HEDGE_OFF, RequestRules
 from hapolicy.proxy import snapshot
+from hapolicy.proxy.connections import Connection
 from hapolicy.proxy.pool import Answered
+from hapolicy.proxy.session import Session
 from tests.proxy.turns import Turns
 from tests.support.client import request
 
@@ -149,3 +154,58 @@ def test_an_operator_asks_as_a_client_would(turns: Turns) -> None:
     turns.until(asked.done)
     assert Answered("DUNNO asked", "A", 0.0) == asked.result()
     assert 1 == turns.status().queries
+
+
+def test_a_fault_of_ours_costs_nobody_else_anything(turns: Turns, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not those whose requests and answers came in the same turn; the one is parted with, and asks again."""
+    a = turns.service()
+    turns.start(f"A={a.address}", requests=RequestRules(hedge=HEDGE_OFF))
+    faults: list[BaseException | None] = []
+    monkeypatch.setattr(turns.told, "fault", lambda: faults.append(sys.exception()))
+    unlucky, waiting, other = turns.client(), turns.client(), turns.client()
+    waiting.sends(instance="waiting")
+    link = a.accept()
+    link.request()
+    begin = turns.worker.begin
+
+    def begin_or_fail(session: Session, request: Request) -> None:
+        assert request.instance != b"unlucky"
+        begin(session, request)
+
+    monkeypatch.setattr(turns.worker, "begin", begin_or_fail)
+    unlucky.send(request(instance="unlucky"))
+    other.send(request(instance="other"))
+    link.answer()
+    assert "DUNNO" == waiting.action()
+    assert unlucky.has_ended()
+    a.asked().serve("DUNNO other")
+    assert "DUNNO other" == other.action()
+    assert [AssertionError] == [type(fault) for fault in faults]
+
+
+def test_a_fault_of_ours_with_an_answer_costs_that_answer_only(turns: Turns, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service's connection ends; when its time is over the next service is asked."""
+    a, b = turns.service(), turns.service()
+    turns.start(f"A={a.address}:1:1:2", f"B={b.address}:9", requests=RequestRules(hedge=HEDGE_OFF))
+    faults: list[BaseException | None] = []
+    monkeypatch.setattr(turns.told, "fault", lambda: faults.append(sys.exception()))
+    clients = [turns.client() for _ in range(2)]
+    for number, client in enumerate(clients):
+        client.sends(instance=str(number))
+    links = [a.accept() for _ in clients]
+    answered = turns.worker.answered
+
+    def answer_or_fail(connection: Connection, exchange: Exchange, answer: bytes) -> None:
+        assert b"unlucky" not in answer
+        answered(connection, exchange, answer)
+
+    monkeypatch.setattr(turns.worker, "answered", answer_or_fail)
+    links[0].send(b"action=DUNNO unlucky\n\n")
+    links[1].answer()
+    assert "DUNNO" == clients[1].action()
+    assert links[0].request()
+    assert links[0].has_ended()
+    turns.wait(2.1)
+    b.accept().serve("DUNNO B")
+    assert "DUNNO B" == clients[0].action()
+    assert [AssertionError] == [type(fault) for fault in faults]

@@ -23,8 +23,7 @@ from hapolicy.core.service import Service
 from hapolicy.core.silence import SILENT_UNKNOWN_S
 from hapolicy.core.slowstart import grown_share
 
-# Probes in a row that a service must answer of which too many answers failed. Of one that hangs at every third request
-# mail takes some of the bad turns, so three would be passed too easily.
+# In a row, once too many answers failed: three are too easily passed by a service that hangs at every third request.
 VERIFYING_PROBES = 6
 
 PROBE_PAUSE_S = 1.0  # after a probe that came to nothing for a reason of our own
@@ -169,12 +168,14 @@ class Upstream:
         self.failed += 1
         self.failures[kind] += 1
         self.last_error, self.last_error_at = str(failure), now
-        if kind in NOBODYS:
+        if not self.in_flight:
+            self.owes_since = math.inf  # nothing is owed any more
+        if kind in NOBODYS or exchange.began < self.heard_at:  # it has been heard since
             self.breaker.give_back(exchange.permit, now)
         elif kind not in DEPENDS_ON_MAIL or exchange.permit.trial:
-            if exchange.began >= self.heard_at:
-                self._changed(self.breaker.failed(exchange.permit, kind, now), now)
-        elif exchange.began >= self.heard_at:
+            self._changed(self.breaker.failed(exchange.permit, kind, now), now)
+        else:
+            self.breaker.give_back(exchange.permit, now)
             self._suspected = True
 
     def blame(self, exchange: Sent, kind: FailureKind, client: str, now: float) -> None:
@@ -202,8 +203,9 @@ class Upstream:
         if self.probe_kind is Probe.OFF and not self._trial_due and self.breaker.is_trial_due(now):
             self._trial_due = True
             self._observer.availability_changed(self)
-        silent = self.silent_for_s(now) > self.silent_after_s
-        if silent and not self.silent:
+        if self.silent and not self.in_flight and self.probe_kind is not Probe.QUERY:
+            self._end_silence()  # no probe will: the next request finds out
+        if not self.silent and self.silent_for_s(now) > self.silent_after_s:
             self.silent = self._doubted = True
             self._observer.silence_changed(self)
 
@@ -224,9 +226,8 @@ class Upstream:
         return permit
 
     def _has_reason_to_probe(self, now: float) -> bool:
-        if self.probe_kind is Probe.TCP and not self._is_idle_too_long(now):
-            return False  # that it takes connections says nothing of its answers
-        return self._suspected or self.silent or self.verifying > 0 or self._is_idle_too_long(now)
+        doubtful = self._suspected or self.silent or self.verifying > 0
+        return (doubtful and self.probe_kind is Probe.QUERY) or self._is_idle_too_long(now)  # to connect proves little
 
     def _is_idle_too_long(self, now: float) -> bool:
         seen_at = max(self.heard_at, self.up_since, self._checked_at)

@@ -181,7 +181,7 @@ class Carrier:
             if reader.leftover:
                 self._speaks_out_of_turn(connection.connections)  # so this one ends, too
             self._outcomes.answered(connection, exchange, answer)
-        if connection.unread and not connection.retired:
+        if connection.unread and (answer is None or not connection.retired):  # else it was closed with its answer
             self._outcomes.read_again(connection)
 
     def _on_end(self, connection: Connection, exchange: Exchange) -> None:
@@ -228,8 +228,9 @@ class Carrier:
             if exchange is not None and by is not None:
                 error = OSError(errno.ETIMEDOUT, f"not connected within {self.connect_timeout_s:g} s")
                 self._connect_failed(connection.connections, exchange, connection.addresses, by, error)
-        while self._unresolved and self._unresolved[0][0] <= now:
-            _, connections, exchange = self._unresolved.popleft()
+        for entry in [each for each in self._unresolved if each[0] <= now]:
+            self._unresolved.remove(entry)
+            _, connections, exchange = entry
             connections.count_opening(-1)
             if not exchange.over:
                 self._outcomes.failed(

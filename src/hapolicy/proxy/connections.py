@@ -11,7 +11,6 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable
-from itertools import islice, takewhile
 from typing import Protocol
 
 from hapolicy.core.exchange import Exchange, OwnExchange
@@ -21,13 +20,7 @@ from hapolicy.net.connect import SocketAddress
 from hapolicy.net.poll import Peer
 from hapolicy.net.resolver import Watch
 from hapolicy.proxy.crowding import Crowding
-
-IDLE_MAX_S = 30.0  # mtpolicyd closes an idle connection after 60 s; closing first spares a surprise
-SCARCE_IDLE_MAX_S = 1.0  # of a service that serves few connections at once
-CLAIM_MAX_S = 10.0  # a client that sends no more recipients for so long holds no worker of the service any longer
-AGE_MAX_S = 3600.0
-CLOSED_AT_ONCE = 64  # ten thousand in one turn would keep the clients waiting
-BUSY_WINDOW_S = 5.0  # as many idle connections are kept as were busy at once within this time
+from hapolicy.proxy.surplus import Surplus
 
 
 class Claimant(Protocol):
@@ -95,8 +88,7 @@ class Connections:
         self.reuse = True  # False when the service speaks out of turn, or is no longer configured
         self.crowding = Crowding(upstream)
         self._limit = limit
-        self._busy_most = [0, 0]  # at once, in this window and the one before
-        self._window_ends = 0.0
+        self._surplus = Surplus()
 
     @property
     def limit(self) -> int | None:
@@ -114,7 +106,7 @@ class Connections:
     def lend(self, exchange: Exchange, claimant: Claimant | None) -> Connection | None:
         """The connection that carries `exchange`; None when one is being opened for it, or it waits for one.
 
-        `claimant` is the client, when this is another request of the mail that the service answered last.
+        `claimant` is the client: its mail stays with the connection that it claims, where that is one of these.
         """
         connection = self._choose(exchange, claimant)
         if self._limit is not None or self.crowding.cap is not None:
@@ -166,6 +158,13 @@ class Connections:
             del self.claimed[connection]
             self.free[connection] = None
 
+    def tick(self, now: float) -> None:
+        """A cap ends after its time: there is room again."""
+        capped = self.crowding.cap is not None
+        self.crowding.tick(now)
+        if capped:
+            self._note_room()
+
     def relieve(self, now: float) -> tuple[Connection, Exchange] | None:
         """An idle connection, and an exchange that waits in the backlog while that one holds a worker."""
         idle = self.free or self.claimed
@@ -176,7 +175,7 @@ class Connections:
         """The exchange that has waited in the backlog for too long, oldest first; its connection is given up."""
         for connection in self.unproven:  # but for the first, only those that carry nothing are passed
             exchange = connection.exchange
-            if exchange is None or (self.upstream.verifying and isinstance(exchange, OwnExchange)):
+            if exchange is None or not exchange.raw or (self.upstream.verifying and isinstance(exchange, OwnExchange)):
                 continue  # a service that fails too often is not excused by being busy
             if not self.crowding.is_passed_over(exchange, now):
                 return None
@@ -191,6 +190,7 @@ class Connections:
         """One more, which carries an exchange."""
         self.all.add(connection)
         self.unproven[connection] = None
+        self._note_room()
 
     def proved(self, connection: Connection, took_s: float) -> None:
         """The service has answered on it for the first time, after so long."""
@@ -285,16 +285,4 @@ class Connections:
 
     def superfluous(self, now: float) -> list[Connection]:
         """Idle connections that are to be closed now. Called several times a second."""
-        if now >= self._window_ends:
-            self._busy_most = [self.busy(), self._busy_most[0]]
-            self._window_ends = now + BUSY_WINDOW_S
-        self._busy_most[0] = max(self._busy_most[0], self.busy())
-        scarce = self.limit is not None  # others may want the service's few workers, too
-        claim_max_s, idle_max_s = (SCARCE_IDLE_MAX_S,) * 2 if scarce else (CLAIM_MAX_S, IDLE_MAX_S)
-        found = list(takewhile(lambda c: now - c.idle_since > claim_max_s, self.claimed))
-        found += takewhile(lambda c: now - c.idle_since > idle_max_s or now - c.opened_at > AGE_MAX_S, self.free)
-        too_many = len(self.free) - max(self._busy_most)
-        if too_many > 0:
-            idle_for_a_second = takewhile(lambda c: now - c.idle_since > 1.0, islice(self.free, too_many))
-            found += (c for c in idle_for_a_second if c not in found)
-        return found[:CLOSED_AT_ONCE]
+        return self._surplus.look(self.free, self.claimed, self.busy(), now, scarce=self.limit is not None)

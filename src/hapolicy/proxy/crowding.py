@@ -52,7 +52,7 @@ class Crowding:
         stood_still = self._upstream.heard_at - self._heard_at > patience_s
         if stood_still or now - max(exchange.began, self._talking_since) < patience_s:
             return
-        self.noticed = self.cap is None
+        self.noticed = self.noticed or self.cap is None
         self.cap = max(1, proven)
         self._capped_until = now + CAPPED_S
 

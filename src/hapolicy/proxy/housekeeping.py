@@ -72,7 +72,7 @@ class Housekeeping:
         for connection in connections.superfluous(now):
             worker.close(connection)
         crowding = connections.crowding
-        crowding.tick(now)
+        connections.tick(now)
         if crowding.noticed:
             crowding.noticed = False
             address = str(upstream.service.address)
@@ -81,7 +81,8 @@ class Housekeeping:
             queued = connections.next_queued(now)
             if queued is not None:
                 worker.carrier.open(connections, queued)
-        self._prober.look_after(upstream)
+        if upstream in worker.plan.upstreams:
+            self._prober.look_after(upstream)
 
     def _hedge(self, upstream: Upstream, now: float) -> None:
         after_s = upstream.hedge.after_s

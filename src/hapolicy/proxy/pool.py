@@ -149,8 +149,8 @@ class Pool:
             clients=sum(each.clients for each in snapshots),
             max_clients=self.settings.max_clients,
             workers=len(snapshots),
-            longest_wait_s=round(max(each.longest_wait_s for each in snapshots), 3),
-            longest_turn_s=max(each.longest_turn_s for each in snapshots),
+            longest_wait_s=round(max([each.longest_wait_s for each in snapshots], default=0.0), 3),
+            longest_turn_s=max([each.longest_turn_s for each in snapshots], default=0.0),
             requests=[(outcome, state, count) for (outcome, state), count in sorted(requests.items())],
             services=snapshot.merged(snapshots),
             changes=self._changes.kept(),
@@ -163,7 +163,8 @@ class Pool:
 
     def overdue_s(self) -> float:
         """By how much the most overdue client is past its own deadline; 0 normally. Raises TimeoutError."""
-        return max(worker.call(partial(snapshot.take, worker), _CALL_MAX_S).overdue_s for worker in self.workers)
+        snapshots = [worker.call(partial(snapshot.take, worker), _CALL_MAX_S) for worker in self.workers]
+        return max([each.overdue_s for each in snapshots], default=0.0)
 
     def _each(self, call: Callable[[Services], None]) -> None:
         for services in self._services:

@@ -32,6 +32,7 @@ class Services:
         self.worker = worker
         self._resolver = resolver
         self._changes = changes
+        self._retired: dict[Upstream, float] = {}  # and since when
         self.reconfigure(settings)
 
     # Settings
@@ -72,16 +73,22 @@ class Services:
     def _retire(self, upstream: Upstream) -> None:
         connections = self.worker.connections[upstream]
         connections.retire()
+        self._retired[upstream] = self.worker.now
         if connections.watched is not None:
             connections.watched.stop()
         self._withdraw_queued(upstream)
+        connections.name_error = connections.name_error or "the service is configured no more"
+        self.worker.carrier.resolved(connections)
 
     def drop_retired(self) -> None:
-        """Forget services that are configured no more once nothing of theirs is under way."""
+        """Forget services that are configured no more once nothing is under way that asks them, or may yet."""
         worker = self.worker
-        for upstream, connections in list(worker.connections.items()):
-            if upstream not in worker.plan.upstreams and not connections.all and not upstream.in_flight:
-                del worker.connections[upstream]
+        oldest = next(iter(worker.waiting), None)
+        for upstream, since in list(self._retired.items()):
+            connections = worker.connections[upstream]
+            busy = connections.all or connections.opening or upstream.in_flight or upstream.own
+            if not busy and (oldest is None or oldest.asked_at > since):
+                del worker.connections[upstream], self._retired[upstream]
 
     def _resolved(self, connections: Connections, resolution: Resolution) -> None:
         """The name service has told the addresses of a service."""

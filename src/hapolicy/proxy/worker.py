@@ -121,7 +121,8 @@ class Worker(Loop):
             self.tell(events.REQUEST_RECEIVED(attributes=request.attributes))
         favourite = None
         if request.instance and request.instance == session.instance:
-            favourite = session.upstream
+            if session.upstream in self.plan.upstreams:  # else it is configured no more
+                favourite = session.upstream
         elif session.connection is not None:
             session.leave_mail()
         failover = session.failover = Failover(request, self.plan, self.now, session)
@@ -219,18 +220,26 @@ class Worker(Loop):
         for event in happened:
             peer, flags, data = event
             if type(peer) is Connection:
-                exchange = peer.exchange
-                if data and exchange is not None and peer.reader is None and is_one_answer(data) and not peer.unread:
-                    self.answered(peer, exchange, data)
-                else:
-                    self.carrier.on_event(peer, data)
+                try:
+                    exchange = peer.exchange
+                    if data and exchange and peer.reader is None and is_one_answer(data) and not peer.unread:
+                        self.answered(peer, exchange, data)
+                    else:
+                        self.carrier.on_event(peer, data)
+                except Exception:  # noqa: BLE001 - nobody else of this turn would be looked at
+                    self.log.fault()
+                    self.close(peer)  # its exchange is over at its timeout
             else:
                 requests.append(event)
         if returned:
             self._lend_again(returned)
         for peer, flags, data in requests:
             assert isinstance(peer, Session)
-            self._on_client(peer, flags, data)
+            try:
+                self._on_client(peer, flags, data)
+            except Exception:  # noqa: BLE001 - nor here
+                self.log.fault()
+                self.close(peer)  # Postfix asks again on another connection
         if self.ready:
             self._go_on_with_ready()
         # Long after it is due it goes by an older time: a loop that has not caught up has more to do than to judge.
@@ -284,7 +293,7 @@ class Worker(Loop):
     def _read_again(self, read: set[Peer]) -> list[tuple[Peer, int, bytes | None]]:
         """Once a turn is enough: what else `read` peers have is asked for when what came has been looked at."""
         again, self.again = [peer for peer in self.again if peer not in read], {}
-        return [(peer, 0, receive(peer)) for peer in again if peer.fd in self.peers and not peer.waits]
+        return [(peer, 0, receive(peer)) for peer in again if self.peers.get(peer.fd) is peer and not peer.waits]
 
     def read_again(self, peer: Peer) -> None:
         """Read `peer` once more in the next turn: an edge that told of two things was one event."""
