@@ -105,6 +105,7 @@ def test_calls_from_other_threads_are_made_in_order(pair: tuple[Loop, Peer, sock
     for number in range(5):
         loop.post(lambda number=number: made.append(number))  # type: ignore[misc]
     loop.wait(10)
+    loop.make_posted_calls()
     assert [0, 1, 2, 3, 4] == made
     with pytest.raises(TimeoutError):
         loop.call(lambda: None, 0.01)

@@ -10,6 +10,8 @@ from hapolicy.proxy.worker import TICK_S
 from tests.proxy.ends import Client, Service
 from tests.proxy.turns import Turns
 
+NO_HEDGE = RequestRules(hedge=HEDGE_OFF)
+NO_PROBE = HealthRules(probe=Probe.OFF)
 CONNECT_TIMEOUT_S = 6.0
 TIMEOUT_S = 3
 LATE_S = 3 * TICK_S  # as late as what is due may be noticed, by a clock that goes on in steps
@@ -24,9 +26,8 @@ def start(turns: Turns, definition: str, **settings: Any) -> Service:
 
 def start_alone(turns: Turns, definition: str, *more: str, **settings: Any) -> None:
     """The same without B."""
-    settings.setdefault("health", HealthRules(probe=Probe.OFF))
-    requests = RequestRules(hedge=HEDGE_OFF)
-    turns.start(f"A={definition}", *more, requests=requests, connect_timeout_s=CONNECT_TIMEOUT_S, **settings)
+    settings.setdefault("health", NO_PROBE)
+    turns.start(f"A={definition}", *more, requests=NO_HEDGE, connect_timeout_s=CONNECT_TIMEOUT_S, **settings)
 
 
 def start_pair(turns: Turns, *, tcp: bool = False, **settings: Any) -> tuple[Service, Service]:

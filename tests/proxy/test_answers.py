@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from hapolicy.net.poll import RECEIVE_BYTES
-from tests.proxy.carried import LATE_S, TIMEOUT_S, connections, failed, figures, only_connection, start_pair
+from tests.proxy.carried import LATE_S, NO_HEDGE, TIMEOUT_S, connections, failed, figures, only_connection, start_pair
 from tests.proxy.turns import Turns
 
 
@@ -182,3 +182,63 @@ def test_a_service_that_reads_slowly_gets_the_whole_request(turns: Turns) -> Non
     client.sends(instance="m3")
     link.serve("DUNNO the same connection")
     assert "DUNNO the same connection" == client.action()
+
+
+def test_no_connection_is_used_again_after_one_was_spoken_on_out_of_turn(turns: Turns) -> None:
+    """Nor one whose answer came in the turn in which the service spoke out of turn on another."""
+    a = turns.service()
+    turns.start(f"A={a.address}", requests=NO_HEDGE)
+    one, two = turns.client(), turns.client()
+    one.sends(instance="m1")
+    two.sends(instance="m2")
+    first, second = a.accept(), a.accept()
+    first.request()
+    second.request()
+    first.send(b"action=DUNNO 1\n\n")
+    second.send(b"action=DUNNO 2\n\naction=DUNNO 2\n\n")
+    turns.turn(3)
+    assert (0, 0) == (turns.status().connections_idle, turns.status().connections_busy)
+
+
+def test_what_came_before_a_failover_is_not_its_answer(turns: Turns) -> None:
+    """An unasked answer is received in the very turn in which a failover lends its idle connection."""
+    a, b = turns.service(), turns.service()
+    turns.start(f"A={a.address}:2", f"B={b.address}:1", requests=NO_HEDGE)
+    client = turns.client()
+    turns.order(lambda: turns.pool.drain("B"))
+    client.sends(instance="m1")
+    idle = a.accept()
+    idle.serve("DUNNO 1")
+    assert "DUNNO 1" == client.action()
+    turns.order(lambda: turns.pool.ready("B"))
+    client.sends(instance="m2")
+    busy = b.accept()
+    busy.request()
+    busy.sock.close()
+    idle.send(b"action=REJECT unasked\n\n")
+    turns.turn(2)
+    a.asked().serve("DUNNO right")
+    assert "DUNNO right" == client.action()
+
+
+def test_what_came_before_an_order_is_not_its_answer(turns: Turns) -> None:
+    """Nor is it when a drain lends it to a request that waits at another service."""
+    a, b = turns.service(), turns.service()
+    turns.start(f"A={a.address}:2", f"B={b.address}:1,max=1", requests=NO_HEDGE)
+    client, other, waits = turns.client(), turns.client(), turns.client()
+    turns.order(lambda: turns.pool.drain("B"))
+    client.sends()
+    idle = a.accept()
+    idle.serve("DUNNO 1")
+    assert "DUNNO 1" == client.action()
+    turns.order(lambda: turns.pool.ready("B"))
+    turns.order(lambda: turns.pool.drain("A"))
+    other.sends(instance="m2")
+    b.accept().request()
+    waits.sends(instance="m3")
+    turns.order(lambda: turns.pool.ready("A"))
+    idle.send(b"action=REJECT unasked\n\n")
+    turns.worker.post(lambda: turns.pool._services[0].drain("B"))
+    turns.turn(2)
+    a.asked().serve("DUNNO right")
+    assert "DUNNO right" == waits.action()

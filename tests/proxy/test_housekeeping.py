@@ -8,11 +8,9 @@ from hapolicy.proxy.housekeeping import IDLE_TICK_S
 from hapolicy.proxy.session import IDLE_MAX_S
 from hapolicy.proxy.surplus import IDLE_MAX_S as CONNECTION_IDLE_MAX_S
 from hapolicy.proxy.worker import TICK_S
+from tests.proxy.carried import NO_HEDGE
 from tests.proxy.turns import Turns
 from tests.support.client import request
-
-NO_HEDGE = RequestRules(hedge=HEDGE_OFF)
-
 
 # Requests
 

@@ -6,12 +6,11 @@ import pytest
 
 from hapolicy.core.failures import ServiceFailure
 from hapolicy.core.protocol import Request
-from hapolicy.core.rules import HEDGE_OFF, HealthRules, Probe, RequestRules
+from hapolicy.core.rules import HealthRules, Probe
 from hapolicy.proxy.pool import Answered, UnknownService
+from tests.proxy.carried import NO_HEDGE
 from tests.proxy.turns import Turns
 from tests.support.client import request
-
-NO_HEDGE = RequestRules(hedge=HEDGE_OFF)
 
 
 @pytest.mark.parametrize("order", ["drain", "ready", "trip", "reset", "query"])

@@ -8,18 +8,17 @@ from functools import partial
 import pytest
 
 from hapolicy.core.protocol import Request
-from hapolicy.core.rules import HEDGE_OFF, HealthRules, Probe, RequestRules
+from hapolicy.core.rules import HEDGE_OFF, RequestRules
 from hapolicy.proxy.pool import Answered, UnknownService
+from tests.proxy.carried import NO_PROBE
 from tests.proxy.turns import Turns
 from tests.support.client import request
-
-UNPROBED = HealthRules(probe=Probe.OFF)
 
 
 def test_a_query_of_all_services_goes_the_way_of_a_clients_request(turns: Turns) -> None:
     """It is asked of the next service where one fails, is counted, and is told which one answered, and when."""
     a, b = turns.service(), turns.service()
-    turns.start(f"A={a.address}", f"B={b.address}:20", health=UNPROBED, log_requests=True)
+    turns.start(f"A={a.address}", f"B={b.address}:20", health=NO_PROBE, log_requests=True)
     query = turns.begin_order(lambda: turns.pool.query(Request(request(instance="q"))))
     a.accept().end()
     link = b.accept()
@@ -36,14 +35,14 @@ def test_a_query_that_no_service_answers_gets_the_default_action(turns: Turns) -
     """And no service's name."""
     a = turns.service()
     a.listener.close()
-    turns.start(f"A={a.address}", health=UNPROBED, requests=RequestRules(default_action="450 4.7.1 later"))
+    turns.start(f"A={a.address}", health=NO_PROBE, requests=RequestRules(default_action="450 4.7.1 later"))
     assert Answered("450 4.7.1 later", None, 0.0) == turns.order(lambda: turns.pool.query(Request(request())))
 
 
 def test_a_query_of_one_service_tells_how_it_failed(turns: Turns) -> None:
     """Whatever the others might say."""
     a, b = turns.service(), turns.service()
-    turns.start(f"A={a.address}:::2", f"B={b.address}", health=UNPROBED)
+    turns.start(f"A={a.address}:::2", f"B={b.address}", health=NO_PROBE)
     query = turns.begin_order(lambda: turns.pool.query(Request(request()), "A"))
     a.accept()
     turns.wait(2.1)
@@ -62,7 +61,7 @@ def test_a_query_is_given_up_some_time_after_its_service_should_have_been(
     """When the worker has not noticed that its time is over."""
     monkeypatch.setattr("hapolicy.proxy.pool._QUERY_MARGIN_S", 0.05)
     a = turns.service()
-    turns.start(f"A={a.address}:::0.01", health=UNPROBED, requests=RequestRules(deadline_s=0.01))
+    turns.start(f"A={a.address}:::0.01", health=NO_PROBE, requests=RequestRules(deadline_s=0.01))
     for name in (None, "A"):
         query = turns.begin_order(partial(turns.pool.query, Request(request()), name))
         a.accept()
@@ -108,7 +107,7 @@ def test_how_long_ago_each_worker_turned(turns: Turns) -> None:
 def test_how_far_a_client_is_past_its_deadline(turns: Turns) -> None:
     """Not at all while all is well; else the most overdue one of any worker counts."""
     a = turns.service()
-    turns.start(f"A={a.address}", workers=2, health=UNPROBED, requests=RequestRules(deadline_s=2.0, hedge=HEDGE_OFF))
+    turns.start(f"A={a.address}", workers=2, health=NO_PROBE, requests=RequestRules(deadline_s=2.0, hedge=HEDGE_OFF))
     assert 0.0 == turns.order(turns.pool.overdue_s)
     for client in [turns.client() for _ in range(2)]:
         client.sends()
@@ -138,7 +137,7 @@ def test_room_for_clients(turns: Turns) -> None:
 def test_a_reset_ends_all_that_is_held_against_a_service(turns: Turns) -> None:
     """In every worker."""
     a = turns.service()
-    turns.start(f"A={a.address}", workers=2, health=UNPROBED)
+    turns.start(f"A={a.address}", workers=2, health=NO_PROBE)
     turns.order(lambda: turns.pool.trip("A"))
     assert ["down", "down"] == [worker.plan.upstreams[0].state for worker in turns.pool.workers]
     turns.order(lambda: turns.pool.reset("A"))
@@ -149,7 +148,7 @@ def test_a_reset_ends_all_that_is_held_against_a_service(turns: Turns) -> None:
 
 def test_other_settings_hold_from_then_on(turns: Turns) -> None:
     """For the workers, and in what is told of the pool."""
-    turns.start(f"A={turns.service().address}", health=UNPROBED, requests=RequestRules(default_action="dunno 1"))
+    turns.start(f"A={turns.service().address}", health=NO_PROBE, requests=RequestRules(default_action="dunno 1"))
     pool, client = turns.pool, turns.client()
     turns.order(partial(pool.drain, "A"))
     client.sends()
@@ -166,7 +165,7 @@ def test_other_settings_hold_from_then_on(turns: Turns) -> None:
 
 def test_a_pool_is_down_when_its_last_worker_says_so(turns: Turns) -> None:
     """And not before: the workers carry out an order one after the other."""
-    turns.start(f"A={turns.service().address}", workers=2, health=UNPROBED)
+    turns.start(f"A={turns.service().address}", workers=2, health=NO_PROBE)
     turns.order(partial(turns.pool.drain, "A"))
     turns.turn()
     assert ["service.draining", "service.draining", "pool.down"] == turns.told.names
@@ -184,7 +183,7 @@ def test_a_client_has_the_name_by_which_it_was_handed_over(turns: Turns) -> None
 def test_clients_of_all_workers_end_when_what_they_asked_is_answered(turns: Turns) -> None:
     """At the end of the daemon: nothing more is read."""
     a = turns.service()
-    turns.start(f"A={a.address}", workers=2, requests=RequestRules(hedge=HEDGE_OFF), health=UNPROBED)
+    turns.start(f"A={a.address}", workers=2, requests=RequestRules(hedge=HEDGE_OFF), health=NO_PROBE)
     asking, idle = turns.client(), turns.client()
     asking.sends(instance="last")
     link = a.accept()

@@ -7,14 +7,13 @@ import re
 
 import pytest
 
-from hapolicy.core.rules import HEDGE_OFF, HealthRules, Probe, RequestRules
+from hapolicy.core.rules import HealthRules, Probe
 from hapolicy.core.synthetic import raw_request, request_attributes
 from hapolicy.core.upstream import PROBE_PAUSE_S
+from tests.proxy.carried import NO_HEDGE
 from tests.proxy.ends import Link
 from tests.proxy.told_names import ToldNames
 from tests.proxy.turns import Turns
-
-NO_HEDGE = RequestRules(hedge=HEDGE_OFF)
 
 
 def test_a_service_that_broke_on_a_mail_is_probed_and_acquitted(turns: Turns) -> None:

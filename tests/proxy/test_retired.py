@@ -6,15 +6,13 @@ import pytest
 
 from hapolicy.core.failures import ServiceFailure
 from hapolicy.core.protocol import Request
-from hapolicy.core.rules import HEDGE_OFF, HealthRules, Probe, RequestRules
+from hapolicy.core.rules import HealthRules, Probe
 from hapolicy.net.poll import RECEIVE_BYTES
-from tests.proxy.carried import ask
+from tests.proxy.carried import NO_HEDGE, NO_PROBE, ask
 from tests.proxy.told_names import ToldNames
 from tests.proxy.turns import Turns
 from tests.support.client import request
 
-NO_HEDGE = RequestRules(hedge=HEDGE_OFF)
-NO_PROBE = HealthRules(probe=Probe.OFF)
 NAME = "service.test:25"
 SOON_S, LATER_S = 0.1, 1.5  # before and after what is no longer used is looked for
 

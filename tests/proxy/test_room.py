@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hapolicy.core.rules import HEDGE_OFF, HealthRules, Probe, RequestRules
-from tests.proxy.carried import LATE_S, ask
+from tests.proxy.carried import LATE_S, NO_HEDGE, ask
 from tests.proxy.ends import Service
 from tests.proxy.house import House
 from tests.proxy.told_names import ToldNames
@@ -75,3 +75,35 @@ def test_there_is_some_after_crowding(house: House) -> None:
     assert house.upstream.full
     house.connections.tick(house.world.now)
     assert (None, False) == (house.connections.limit, house.upstream.full)
+
+
+def test_a_probe_beside_max_leaves_no_connection(turns: Turns) -> None:
+    """max=N is the most that mails use; the probe of a silent service comes on top, and goes."""
+    a = turns.service()
+    turns.start(f"A={a.address},max=1", requests=NO_HEDGE)
+    client, other = turns.client(), turns.client()
+    client.sends(instance="m1")
+    link = a.accept()
+    link.request()
+    turns.wait(1.1)  # silent
+    probe = a.accept()
+    probe.serve()
+    other.sends(instance="m2")
+    assert a.hears_nothing(), "two requests at once, though max=1"
+    link.answer("DUNNO 1")
+    assert "DUNNO 1" == client.action()
+
+
+def test_a_smaller_max_holds_though_requests_wait(turns: Turns) -> None:
+    """What is too many is closed once it is idle, though requests wait."""
+    a = turns.service()
+    turns.start(f"A={a.address},max=3", requests=NO_HEDGE)
+    clients = [turns.client() for _ in range(6)]
+    for client in clients:
+        client.sends(instance="m")
+    links = [a.accept() for _ in range(3)]
+    turns.reload(f"A={a.address},max=1", requests=NO_HEDGE)
+    for link in links:
+        link.serve()
+    turns.turn(3)
+    assert 1 >= turns.status().connections_busy

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from hapolicy.core.rules import HEDGE_OFF, HealthRules, Hedge, Probe, RequestRules
+from hapolicy.core.rules import HealthRules, Hedge, Probe, RequestRules
+from tests.proxy.carried import NO_HEDGE
 from tests.proxy.told_names import ToldNames
 from tests.proxy.turns import Turns
 
-NO_HEDGE = RequestRules(hedge=HEDGE_OFF)
 NO_PROBE = HealthRules(cooldown_s=60, probe=Probe.TCP)
 NAME = "service.test:25"
 

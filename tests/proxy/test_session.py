@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from hapolicy.proxy.session import IDLE_MAX_S, REQUEST_MAX_S
+from tests.proxy.carried import NO_HEDGE
 from tests.proxy.ends import Service
 from tests.proxy.turns import Turns
 from tests.support.client import request
@@ -247,3 +248,37 @@ def test_who_does_not_read_keeps_nobody_else_waiting(turns: Turns, service: Serv
     assert request(instance="q2") == service.asked().serve("DUNNO q2")
     assert ("DUNNO q1", "DUNNO q2") == (quick.action(), quick.action())
     assert service.hears_nothing()
+
+
+def test_who_sends_on_as_an_order_answers_is_read(turns: Turns) -> None:
+    """It has sent more (or ended) in the turn in which a drain answers what waits: it is read all the same."""
+    a = turns.service()
+    turns.start(f"A={a.address},max=1", requests=NO_HEDGE)
+    busy, waits, ends = turns.client(), turns.client(), turns.client()
+    busy.sends(instance="m1")
+    a.accept().request()
+    waits.sends(instance="m2")
+    ends.sends(instance="m3")
+    waits.send(request(instance="m4"))
+    ends.close()
+    turns.worker.post(lambda: turns.pool._services[0].drain("A"))
+    turns.turn(5)
+    assert "dunno" == waits.action()
+    assert "dunno" == waits.action()
+    turns.turn(5)
+    assert 2 == turns.pool.clients
+
+
+def test_who_does_not_read_is_not_late_with_the_next_request(turns: Turns) -> None:
+    """It has sent the next request whole; it is we who do not read on before it has taken its answer."""
+    a = turns.service()
+    turns.start(f"A={a.address}", requests=NO_HEDGE)
+    client = turns.client("slow", 2048)
+    long = "PREPEND X-Long: " + "x" * 16_000
+    client.send(request(instance="1") + request(instance="2", helo_name="x" * 9000))
+    a.accept().serve(long)
+    turns.wait(15)
+    assert long == client.action()
+    turns.turn(5)
+    a.asked().serve("DUNNO 2")
+    assert "DUNNO 2" == client.action()

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hapolicy.core.rules import HEDGE_OFF, HealthRules, Probe, RequestRules
+from hapolicy.core.rules import HealthRules
 from hapolicy.core.status import Change, PoolStatus
+from tests.proxy.carried import NO_HEDGE, NO_PROBE
 from tests.proxy.figures import UNASKED, lately, within
 from tests.proxy.turns import Turns
-
-ALONE = RequestRules(hedge=HEDGE_OFF)
-UNPROBED = HealthRules(probe=Probe.OFF)
 
 # One service
 
@@ -27,7 +25,7 @@ def test_a_service_of_which_nothing_was_asked(turns: Turns) -> None:
 def test_a_busy_service(turns: Turns) -> None:
     """One request on a connection that is known to be served, one that may wait in a backlog, and two that queue."""
     a = turns.service()
-    turns.start(f"A={a.address},max=2", requests=ALONE, health=UNPROBED)
+    turns.start(f"A={a.address},max=2", requests=NO_HEDGE, health=NO_PROBE)
     clients = [turns.client() for _ in range(4)]
     clients[0].sends(instance="first")
     link = a.accept()
@@ -68,7 +66,7 @@ def test_a_busy_service(turns: Turns) -> None:
 def test_who_has_waited_in_vain_for_a_connection_waits_no_longer(turns: Turns) -> None:
     """Though its place in the queue is cleared only when a connection falls idle."""
     a = turns.service()
-    turns.start(f"A={a.address},max=1", requests=replace(ALONE, deadline_s=2.0), health=UNPROBED)
+    turns.start(f"A={a.address},max=1", requests=replace(NO_HEDGE, deadline_s=2.0), health=NO_PROBE)
     clients = [turns.client() for _ in range(2)]
     for number, client in enumerate(clients):
         client.sends(instance=f"m{number}")
@@ -81,7 +79,7 @@ def test_who_has_waited_in_vain_for_a_connection_waits_no_longer(turns: Turns) -
 def test_idle_connections_are_those_of_nobody_and_those_of_a_mail(turns: Turns) -> None:
     """A client that goes on with its mail finds its connection; what others left is free for all."""
     a = turns.service()
-    turns.start(f"A={a.address}", requests=ALONE)
+    turns.start(f"A={a.address}", requests=NO_HEDGE)
     clients = [turns.client() for _ in range(3)]
     for number, client in enumerate(clients):
         client.sends(instance=f"m{number}")
@@ -124,7 +122,7 @@ def test_a_service_that_refuses(turns: Turns) -> None:
 def test_a_service_that_waits_for_a_mail_to_try_it_does_so_at_once(turns: Turns) -> None:
     """Without probes the time until it is tried does not run below zero; the trial itself is no waiting."""
     a = turns.service()
-    turns.start(f"A={a.address}", health=replace(UNPROBED, cooldown_s=4.0, cooldown_max_s=2.0))
+    turns.start(f"A={a.address}", health=replace(NO_PROBE, cooldown_s=4.0, cooldown_max_s=2.0))
     turns.order(lambda: turns.pool.trip("A"))
     assert ("down", False, 2.0) == (turns.status().state, turns.status().available, turns.status().trial_in_s)
     turns.wait(3)
@@ -136,7 +134,7 @@ def test_a_service_that_waits_for_a_mail_to_try_it_does_so_at_once(turns: Turns)
 def test_a_drained_service(turns: Turns) -> None:
     """Its health is told by its state once it is down, the operator's word stays."""
     a = turns.service()
-    turns.start(f"A={a.address}", health=replace(UNPROBED, cooldown_s=4.0, cooldown_max_s=2.0))
+    turns.start(f"A={a.address}", health=replace(NO_PROBE, cooldown_s=4.0, cooldown_max_s=2.0))
     turns.order(lambda: turns.pool.drain("A"))
     drained = replace(UNASKED, address=a.address, state="draining", draining=True, available=False)
     assert drained == turns.status()
@@ -199,7 +197,7 @@ def test_a_pool_that_nobody_asks(turns: Turns) -> None:
 def test_a_pool_of_two_workers(turns: Turns) -> None:
     """Clients come to one worker after the other; what both know is added up, and the longest of both counts."""
     a, b = turns.service(), turns.service()
-    turns.start(f"A={a.address}", f"B={b.address}:20", workers=2, requests=ALONE, health=UNPROBED)
+    turns.start(f"A={a.address}", f"B={b.address}:20", workers=2, requests=NO_HEDGE, health=NO_PROBE)
     clients = [turns.client() for _ in range(3)]
     clients[1].sends(protocol_state="HELO")
     turns.wait(0.1234)
@@ -233,7 +231,7 @@ def test_a_pool_of_two_workers(turns: Turns) -> None:
 def test_requests_are_counted_by_what_became_of_them(turns: Turns) -> None:
     """And by protocol state, of all workers together; what strangers call theirs is "other"."""
     a = turns.service()
-    turns.start(f"A={a.address}:::2", workers=2, requests=ALONE, health=UNPROBED)
+    turns.start(f"A={a.address}:::2", workers=2, requests=NO_HEDGE, health=NO_PROBE)
     for client in [turns.client() for _ in range(2)]:
         client.sends(protocol_state="DATA")
         a.accept().end()

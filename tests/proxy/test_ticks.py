@@ -11,12 +11,12 @@ import pytest
 from hapolicy.core.rules import HEDGE_OFF, HealthRules, Hedge, Probe, RequestRules
 from hapolicy.proxy.housekeeping import HEDGE_LEAST, IDLE_TICK_S
 from hapolicy.proxy.worker import TICK_S
+from tests.proxy.carried import NO_HEDGE
 from tests.proxy.ends import Service
 from tests.proxy.turns import Turns
 from tests.support.client import request
 
 TIMEOUT_S = 0.9  # the service's: before it counts as silent
-NO_HEDGE = RequestRules(hedge=HEDGE_OFF)
 
 
 @pytest.fixture

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from hapolicy.core.event import Event
 from hapolicy.core.protocol import Request
-from hapolicy.core.rules import HEDGE_OFF, HealthRules, Probe, RequestRules
+from hapolicy.core.rules import HEDGE_OFF, HealthRules, RequestRules
 from hapolicy.proxy.ledger import STATES
+from tests.proxy.carried import NO_HEDGE, NO_PROBE
 from tests.proxy.ends import Client, is_readable
 from tests.proxy.turns import Told, Turns
 from tests.support.client import request
-
-ALONE = RequestRules(hedge=HEDGE_OFF)
-UNPROBED = HealthRules(probe=Probe.OFF)
 
 MAIL = {
     "client_name": "relay.example.net",
@@ -40,7 +38,7 @@ MAIL_TOLD = {
 def test_an_answered_request(turns: Turns) -> None:
     """Its service with its counters first, then the mail, the action and how long it took."""
     a, b = turns.service(), turns.service()
-    turns.start(f"A={a.address}:5:1.5", f"B={b.address}", requests=ALONE, health=UNPROBED, log_requests=True)
+    turns.start(f"A={a.address}:5:1.5", f"B={b.address}", requests=NO_HEDGE, health=NO_PROBE, log_requests=True)
     client = turns.client()
     client.sends(instance="m0")
     a.accept().end()
@@ -75,7 +73,7 @@ def test_an_answered_request(turns: Turns) -> None:
 def test_answered_requests_are_told_only_when_asked_for(turns: Turns) -> None:
     """A request that was not answered by a service always is."""
     a = turns.service()
-    turns.start(f"A={a.address}", requests=ALONE, health=UNPROBED)
+    turns.start(f"A={a.address}", requests=NO_HEDGE, health=NO_PROBE)
     client = turns.client()
     client.sends()
     link = a.accept()
@@ -94,7 +92,7 @@ def test_a_defaulted_request(turns: Turns) -> None:
     a, b, c = turns.service(), turns.service(), turns.service()
     services = [f"A={a.address}:::0.5", f"B={b.address}:20", f"C={c.address}:30"]
     rules = RequestRules(hedge=HEDGE_OFF, deadline_s=2.0, default_action="450 4.7.1 later")
-    turns.start(*services, requests=rules, health=UNPROBED)
+    turns.start(*services, requests=rules, health=NO_PROBE)
     turns.order(lambda: turns.pool.drain("C"))
     client = turns.client()
     client.sends(**MAIL)
@@ -121,7 +119,7 @@ def test_a_suspect_request(turns: Turns) -> None:
     """Two services broke on it."""
     a, b = turns.service(), turns.service()
     rules = RequestRules(hedge=HEDGE_OFF, suspect_action="DEFER broken")
-    turns.start(f"A={a.address}", f"B={b.address}:20", requests=rules, health=UNPROBED)
+    turns.start(f"A={a.address}", f"B={b.address}:20", requests=rules, health=NO_PROBE)
     client = turns.client()
     client.sends(**MAIL)
     turns.wait(0.125)
@@ -157,7 +155,7 @@ def test_a_request_without_attributes(turns: Turns) -> None:
 def test_a_failed_exchange(turns: Turns) -> None:
     """On a new connection or on one that was used before, and of which mail."""
     a, b = turns.service(), turns.service()
-    turns.start(f"A={a.address}", f"B={b.address}:20", requests=ALONE, health=UNPROBED)
+    turns.start(f"A={a.address}", f"B={b.address}:20", requests=NO_HEDGE, health=NO_PROBE)
     client = turns.client()
     client.sends(instance="m1")
     link = a.accept()
@@ -209,7 +207,7 @@ def test_a_probe_or_a_query_that_fails_is_no_failed_exchange(turns: Turns) -> No
 def test_who_waited_for_a_connection_when_its_service_went_down_is_no_failed_exchange(turns: Turns) -> None:
     """The service was not asked."""
     a, b = turns.service(), turns.service()
-    turns.start(f"A={a.address},max=1", f"B={b.address}:20", requests=ALONE, health=UNPROBED)
+    turns.start(f"A={a.address},max=1", f"B={b.address}:20", requests=NO_HEDGE, health=NO_PROBE)
     clients = [turns.client() for _ in range(2)]
     link = None
     for client in clients:
@@ -257,7 +255,7 @@ def test_the_log_keeps_no_client_waiting(turns: Turns) -> None:
 def test_requests_are_counted_by_protocol_state(turns: Turns) -> None:
     """By Postfix's own; what strangers write adds no names to the metrics."""
     a = turns.service()
-    turns.start(f"A={a.address}", requests=ALONE, health=UNPROBED)
+    turns.start(f"A={a.address}", requests=NO_HEDGE, health=NO_PROBE)
     client = turns.client()
     client.sends(protocol_state="RCPT")
     link = a.accept()

@@ -22,7 +22,8 @@ def lines_of(settings: Settings) -> Iterator[str]:
     yield f"default   {rules.default_action}, at the latest after {rules.deadline_s:g} s"
     yield f"suspect   {rules.suspect_action}"
     rate = "" if health.fail_rate >= 1 else f" or when {health.fail_rate * 100:g} % of its answers fail"
-    failure = "failed connection" if health.probe is Probe.QUERY else "failure"
+    probes = {service.probe or health.probe for service in settings.services}
+    failure = "failed connection" if probes == {Probe.QUERY} else "failure"
     yield (
         f"health    down after {counted(health.fail_max, failure)} in a row{rate}, for {health.cooldown_s:g} s"
         f" up to {health.cooldown_max_s:g} s, probe {health.probe.value}"

@@ -42,7 +42,7 @@ class Exchange:
         self.raw = asker.raw
         self.upstream = upstream
         self.permit = permit
-        self.fresh = fresh  # to be made on a connection of its own
+        self.fresh = fresh  # to be made on a connection of its own, as `OwnExchange` always is
         self.carrier: object = None  # the connection, once there is one; none of core's business
         self.kept = False  # made on a connection that had been used before
         self.hedged = False  # another service was asked, too

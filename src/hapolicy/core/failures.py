@@ -11,7 +11,7 @@ class FailureKind(enum.Enum):
     REFUSED = "refused"  # nobody listens there
     UNREACHABLE = "unreachable"  # no way to the address
     UNRESOLVABLE = "unresolvable"  # the host name has no address
-    CONNECT_TIMEOUT = "connect_timeout"  # no connection within --connect-timeout
+    CONNECT_TIMEOUT = "connect_timeout"  # no connection within --connect-timeout, or the service's timeout
     ANSWER_TIMEOUT = "answer_timeout"  # no whole answer within the service's timeout
     CLOSED = "closed"  # the connection ended before a whole answer
     MALFORMED = "malformed"  # something that is no answer

@@ -103,14 +103,12 @@ class Loop:
     # From the loop's own thread
 
     def wait(self, timeout_s: float) -> list[Event]:
-        """One wait: what has come. Posted calls have been made when it returns."""
+        """One wait: what has come. It does not wait while there are posted calls: see `make_posted_calls`."""
         timeout_s = 0.0 if self._posted else timeout_s
         events = self._note_received(turn(self._poller, timeout_s, self.peers))
         self.now = self.woke_at = time.monotonic()
         if self.now - self.turn_ended_at > timeout_s + STOOD_STILL_S:
             self._catches_up = True
-        if self._posted:
-            self._make_posted_calls()
         return events
 
     def end_turn(self) -> float:
@@ -168,7 +166,8 @@ class Loop:
                 del self.peers[peer.fd]  # before the kernel can give the number to a newcomer
                 peer.sock.close()
 
-    def _make_posted_calls(self) -> None:
+    def make_posted_calls(self) -> None:
+        """Call what other threads have posted so far."""
         for _ in range(len(self._posted)):
             self._posted.popleft()()
 

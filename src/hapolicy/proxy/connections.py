@@ -137,6 +137,9 @@ class Connections:
         """`connection` is idle, and a wait has seen it quiet. Returns the exchange that it is to carry next."""
         if connection.retired:
             return None
+        if not self.reuse or (self._limit is not None and len(self.all) > self._limit):
+            self._close(connection)  # it is one of those from before, or a probe's beside max=N others
+            return None
         if self.unproven and (passed_over := self._passed_over(now)) is not None:
             return passed_over
         if self.queue and (queued := self.next_queued(now)) is not None:

@@ -93,6 +93,10 @@ class Session(Peer):
 
     def expire(self) -> None:
         """A request has not come whole in time."""
+        if self.waits:  # it may have: it is we who do not read on before the client has read
+            del self._worker.partial[self]
+            self._worker.partial[self] = self._worker.now + REQUEST_MAX_S
+            return
         self._worker.reject(self, f"request not complete {REQUEST_MAX_S:g} s after its first byte")
 
     def reply(self, failover: Failover) -> None:

@@ -1,6 +1,6 @@
 """A worker: a thread with an event loop that owns its clients and its connections to the services.
 
-Each turn: wait and receive; the answers, then the requests; what is due by the clock; send all; close; log. The usual
+Each turn: wait and receive; answers, requests, posted calls; what is due by the clock; send all; close; log. The usual
 path of a request is here: `_on_client`, `begin`, `carry_out`, `answered`, `Session.reply`; see `session` and `carrier`.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from hapolicy.config.settings import Settings
 from hapolicy.core import events
@@ -22,7 +23,7 @@ from hapolicy.core.protocol import Request, is_one_answer, is_one_request
 from hapolicy.core.upstream import Upstream
 from hapolicy.log.eventlog import EventLog
 from hapolicy.net.loop import Loop
-from hapolicy.net.poll import WRITABLE, Peer, receive
+from hapolicy.net.poll import WRITABLE, Event, Peer, receive
 from hapolicy.proxy.carrier import Carrier
 from hapolicy.proxy.connections import Connection, Connections
 from hapolicy.proxy.ledger import Ledger
@@ -91,10 +92,8 @@ class Worker(Loop):
 
     def stop(self) -> None:
         """End the loop; call from any thread."""
-        self.post(self._stop)
-
-    def _stop(self) -> None:
         self._stopping = True
+        self.post(lambda: None)  # wakes it
 
     def finish(self) -> None:
         """Read no new requests; clients end when what they have asked is answered."""
@@ -121,8 +120,7 @@ class Worker(Loop):
             self.tell(events.REQUEST_RECEIVED(attributes=request.attributes))
         favourite = None
         if request.instance and request.instance == session.instance:
-            if session.upstream in self.plan.upstreams:  # else it is configured no more
-                favourite = session.upstream
+            favourite = session.upstream if session.upstream in self.plan.upstreams else None  # configured still
         elif session.connection is not None:
             session.leave_mail()
         failover = session.failover = Failover(request, self.plan, self.now, session)
@@ -133,8 +131,7 @@ class Worker(Loop):
         if self._next_tick > self.now + TICK_S:
             self._next_tick = self.now + TICK_S
         self.waiting[failover] = failover.deadline
-        exchange = failover.begin(favourite, self.now)
-        if exchange is not None:
+        if (exchange := failover.begin(favourite, self.now)) is not None:
             self.carry_out(exchange, session)
 
     def ask(self, request: Request, client: Client) -> None:
@@ -184,8 +181,7 @@ class Worker(Loop):
             self.close(connection)
         else:
             self._returned.append(connection)
-            connections = connection.connections
-            if connections.queue or connections.unproven:
+            if connection.connections.queue or connection.connections.unproven:
                 self._hurry = True  # somebody waits for it
 
     def failed(self, exchange: Exchange, failure: ServiceFailure) -> None:
@@ -204,8 +200,7 @@ class Worker(Loop):
     def _lend_again(self, returned: list[Connection]) -> None:
         """Connections whose answer came a turn ago: the wait since has seen them quiet, or they are retired."""
         for connection in returned:
-            exchange = connection.connections.take_back(connection, self.received_until)
-            if exchange is not None:
+            if (exchange := connection.connections.take_back(connection, self.received_until)) is not None:
                 self.carry_on(connection, exchange)
 
     # The turn
@@ -216,30 +211,20 @@ class Worker(Loop):
         if self.again:
             happened += self._read_again({event[0] for event in happened})
         returned, self._returned = self._returned, []
-        requests = []
+        clients, services = list[Event](), list[Event]()
         for event in happened:
-            peer, flags, data = event
-            if type(peer) is Connection:
-                try:
-                    exchange = peer.exchange
-                    if data and exchange and peer.reader is None and is_one_answer(data) and not peer.unread:
-                        self.answered(peer, exchange, data)
-                    else:
-                        self.carrier.on_event(peer, data)
-                except Exception:  # noqa: BLE001 - nobody else of this turn would be looked at
-                    self.log.fault()
-                    self.close(peer)  # its exchange is over at its timeout
+            peer = event[0]
+            if type(peer) is not Connection:
+                clients.append(event)
+            elif peer.exchange is None:
+                services.insert(0, event)  # nobody is lent an idle connection that has spoken or ended
             else:
-                requests.append(event)
+                services.append(event)
+        self._look_at(services, self._on_service)
         if returned:
             self._lend_again(returned)
-        for peer, flags, data in requests:
-            assert isinstance(peer, Session)
-            try:
-                self._on_client(peer, flags, data)
-            except Exception:  # noqa: BLE001 - nor here
-                self.log.fault()
-                self.close(peer)  # Postfix asks again on another connection
+        self._look_at(clients, self._on_client)
+        self.make_posted_calls()
         if self.ready:
             self._go_on_with_ready()
         # Long after it is due it goes by an older time: a loop that has not caught up has more to do than to judge.
@@ -249,12 +234,27 @@ class Worker(Loop):
         if self.out:
             for peer in self.send_out():
                 peer.waits = peer.waits or isinstance(peer, Session)  # not served while it does not read
-        if self.finishing:
+        if self.finishing and not self.again:
             self._close_finished()
         self.close_doomed()
         self.ledger.write(self.now)
         if self.end_turn() > TICK_S:  # the process stood still in it, perhaps before it had sent anything
             sent_late(self.connections, self.now, self.turn_ended_at)
+
+    def _look_at(self, events: list[Event], look: Callable[[Any, int, bytes | None], None]) -> None:
+        for peer, flags, data in events:
+            try:
+                look(peer, flags, data)
+            except Exception:  # noqa: BLE001 - nobody else of this turn would be looked at
+                self.log.fault()
+                self.close(peer)  # Postfix asks again on another connection; a service's exchange has its timeout
+
+    def _on_service(self, connection: Connection, flags: int, data: bytes | None) -> None:
+        exchange = connection.exchange
+        if data and exchange and connection.reader is None and is_one_answer(data) and not connection.unread:
+            self.answered(connection, exchange, data)
+        else:
+            self.carrier.on_event(connection, data)
 
     def _on_client(self, session: Session, flags: int, data: bytes | None) -> None:
         if session.gone:
@@ -290,7 +290,7 @@ class Worker(Loop):
             return 0.0
         return max(0.0, self._next_tick - self.now)
 
-    def _read_again(self, read: set[Peer]) -> list[tuple[Peer, int, bytes | None]]:
+    def _read_again(self, read: set[Peer]) -> list[Event]:
         """Once a turn is enough: what else `read` peers have is asked for when what came has been looked at."""
         again, self.again = [peer for peer in self.again if peer not in read], {}
         return [(peer, 0, receive(peer)) for peer in again if self.peers.get(peer.fd) is peer and not peer.waits]
