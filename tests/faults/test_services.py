@@ -125,7 +125,7 @@ def test_a_failing_service_costs_no_answer(name: str, matrix: Matrix) -> None:
         matrix.add(name, load.ledger, f"{'/'.join(sorted(seen)) or 'no failure'}, down {downs} times, {growth_kb:+} kB")
         check_answers(load.ledger, DEADLINE_S)
         assert fault.both or not (load.ledger.defaulted or load.ledger.suspects)
-        assert seen <= fault.kinds
+        assert seen <= fault.kinds, daemon.report()
         assert bool(seen) == bool(fault.kinds) or name == "restarted at once"
         check_books(daemon, load.ledger, services=2)
         check_resources(daemon, start, 2 * CONNECTIONS, growth_kb)

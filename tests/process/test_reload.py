@@ -206,6 +206,7 @@ def test_a_fault_of_ours_changes_nothing(samples: list[Sample], tmp_path: Path) 
         done = hapolicyctl("--control", control, "reload")
         assert (REFUSED, True) == (done.returncode, "a fault of hapolicy" in done.stderr)
         assert "AssertionError: a fault" in daemon.wait_event("daemon.error")["error"]
+        daemon.has_fault = True
         with PolicyClient(daemon.address) as client:
             assert client.ask().startswith("DUNNO A")
 
