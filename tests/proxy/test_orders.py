@@ -1,203 +1,143 @@
-"""What operators order and ask of a pool, and what its watchdog looks at, turn by turn."""
+"""What operators order of a worker's services, turn by turn, and what is told of it."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import partial
-
 import pytest
 
+from hapolicy.core.failures import ServiceFailure
 from hapolicy.core.protocol import Request
-from hapolicy.core.rules import HEDGE_OFF, RequestRules
+from hapolicy.core.rules import HealthRules, Probe
 from hapolicy.proxy.pool import Answered, UnknownService
-from tests.proxy.carried import NO_PROBE
+from tests.proxy.carried import NO_HEDGE
 from tests.proxy.turns import Turns
 from tests.support.client import request
 
 
-def test_a_query_of_all_services_goes_the_way_of_a_clients_request(turns: Turns) -> None:
-    """It is asked of the next service where one fails, is counted, and is told which one answered, and when."""
-    a, b = turns.service(), turns.service()
-    turns.start(f"A={a.address}", f"B={b.address}:20", health=NO_PROBE, log_requests=True)
-    query = turns.begin_order(lambda: turns.pool.query(Request(request(instance="q"))))
-    a.accept().end()
-    link = b.accept()
-    turns.wait(0.2504321)
-    assert b"instance=q" in link.serve("PREPEND X-Checked: yes")
-    turns.until(query.done)
-    assert Answered("PREPEND X-Checked: yes", "B", 250.432) == query.result()
-    assert ["service.failed", "request.answered"] == turns.told.names
-    assert (1, 1) == (turns.status("A").failed, turns.status("B").answers)
-    assert not turns.worker.waiting
+@pytest.mark.parametrize("order", ["drain", "ready", "trip", "reset", "query"])
+def test_an_order_for_an_unknown_service_says_which_there_are(turns: Turns, order: str) -> None:
+    """And changes nothing."""
+    turns.start("A=127.0.0.1:9", "B=127.0.0.1:9")
+    arguments = (Request(request()), "X") if order == "query" else ("X",)
+    with pytest.raises(UnknownService, match=r"^no service 'X'; there are: A, B$"):
+        turns.order(lambda: getattr(turns.pool, order)(*arguments))
+    assert [] == turns.told.events
 
 
-def test_a_query_that_no_service_answers_gets_the_default_action(turns: Turns) -> None:
-    """And no service's name."""
-    a = turns.service()
-    a.listener.close()
-    turns.start(f"A={a.address}", health=NO_PROBE, requests=RequestRules(default_action="450 4.7.1 later"))
-    assert Answered("450 4.7.1 later", None, 0.0) == turns.order(lambda: turns.pool.query(Request(request())))
-
-
-def test_a_query_of_one_service_tells_how_it_failed(turns: Turns) -> None:
-    """Whatever the others might say."""
-    a, b = turns.service(), turns.service()
-    turns.start(f"A={a.address}:::2", f"B={b.address}", health=NO_PROBE)
-    query = turns.begin_order(lambda: turns.pool.query(Request(request()), "A"))
-    a.accept()
-    turns.wait(2.1)
-    turns.until(query.done)
-    assert "answer_timeout: no answer within 2 s" == str(query.exception())
-    assert b.is_left_alone()
-    query = turns.begin_order(lambda: turns.pool.query(Request(request(instance="q")), "A"))
-    assert b"instance=q" in a.accept().serve("OK")
-    turns.until(query.done)
-    assert Answered("OK", "A", 0.0) == query.result()
-
-
-def test_a_query_is_given_up_some_time_after_its_service_should_have_been(
-    turns: Turns, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """When the worker has not noticed that its time is over."""
-    monkeypatch.setattr("hapolicy.proxy.pool._QUERY_MARGIN_S", 0.05)
-    a = turns.service()
-    turns.start(f"A={a.address}:::0.01", health=NO_PROBE, requests=RequestRules(deadline_s=0.01))
-    for name in (None, "A"):
-        query = turns.begin_order(partial(turns.pool.query, Request(request()), name))
-        a.accept()
-        turns.until(query.done)
-        assert (TimeoutError, "no answer") == (type(query.exception()), str(query.exception()))
-
-
-def test_orders_of_a_service_that_there_is_not(turns: Turns) -> None:
-    """Are refused, with the names that there are."""
-    turns.start("A=127.0.0.1:1", "B=127.0.0.1:2")
-    pool = turns.pool
-    for order in (pool.drain, pool.ready, pool.trip, pool.reset, partial(pool.query, Request(request()))):
-        with pytest.raises(UnknownService, match=r"^no service 'C'; there are: A, B$"):
-            turns.order(partial(order, "C"))
-
-
-def test_a_worker_that_does_not_answer_keeps_nobody_waiting_for_long(
-    turns: Turns, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Neither who asks for a status nor who gives an order."""
-    monkeypatch.setattr("hapolicy.proxy.pool._CALL_MAX_S", 0.01)
-    turns.start("A=127.0.0.1:1")
-    pool = turns.pool
-    asking = Request(request())
-    orders = [partial(order, "A") for order in (pool.drain, pool.ready, pool.trip, pool.reset)]
-    queries = [partial(pool.query, asking), partial(pool.query, asking, "A")]
-    for call in (pool.status, pool.overdue_s, *orders, *queries, partial(pool.adopt, pool.settings)):
-        with pytest.raises(TimeoutError, match=r"^the event loop does not answer$"):
-            call()
-
-
-def test_how_long_ago_each_worker_turned(turns: Turns) -> None:
-    """By this the watchdog notices one that hangs."""
-    turns.start("A=127.0.0.1:1", workers=2)
-    turns.turn()
-    turns.stand_still(0.25)
-    turns.worker.post(lambda: None)
-    turns.worker.turn()
-    turns.stand_still(0.5)
-    assert {"worker-0": 0.5, "worker-1": 0.75} == turns.pool.heartbeat_ages_s()
-
-
-def test_how_far_a_client_is_past_its_deadline(turns: Turns) -> None:
-    """Not at all while all is well; else the most overdue one of any worker counts."""
-    a = turns.service()
-    turns.start(f"A={a.address}", workers=2, health=NO_PROBE, requests=RequestRules(deadline_s=2.0, hedge=HEDGE_OFF))
-    assert 0.0 == turns.order(turns.pool.overdue_s)
-    for client in [turns.client() for _ in range(2)]:
-        client.sends()
-        turns.stand_still(0.5)
-    turns.turn()
-    assert 0.0 == turns.order(turns.pool.overdue_s)
-    for worker in turns.pool.workers:
-        worker.on_tick = lambda now: 0.025  # it does not look at its deadlines
-    turns.stand_still(1.5)
-    assert 0.5 == turns.order(turns.pool.overdue_s)
-
-
-def test_room_for_clients(turns: Turns) -> None:
-    """Of all workers together."""
-    turns.start("A=127.0.0.1:1", workers=2, max_clients=3)
-    assert (0, True) == (turns.pool.clients, turns.pool.has_room())
-    clients = [turns.client() for _ in range(2)]
-    assert (2, True) == (turns.pool.clients, turns.pool.has_room())
-    clients.append(turns.client())
-    assert (3, False) == (turns.pool.clients, turns.pool.has_room())
-    clients[0].link.close()
-    turns.turn(2)
-    assert (2, True) == (turns.pool.clients, turns.pool.has_room())
-    assert [1, 1] == [len(worker.sessions) for worker in turns.pool.workers]
-
-
-def test_a_reset_ends_all_that_is_held_against_a_service(turns: Turns) -> None:
-    """In every worker."""
-    a = turns.service()
-    turns.start(f"A={a.address}", workers=2, health=NO_PROBE)
-    turns.order(lambda: turns.pool.trip("A"))
-    assert ["down", "down"] == [worker.plan.upstreams[0].state for worker in turns.pool.workers]
-    turns.order(lambda: turns.pool.reset("A"))
-    assert ["up", "up"] == [worker.plan.upstreams[0].state for worker in turns.pool.workers]
-    turns.client().sends()
-    a.accept().serve()
-
-
-def test_other_settings_hold_from_then_on(turns: Turns) -> None:
-    """For the workers, and in what is told of the pool."""
-    turns.start(f"A={turns.service().address}", health=NO_PROBE, requests=RequestRules(default_action="dunno 1"))
-    pool, client = turns.pool, turns.client()
-    turns.order(partial(pool.drain, "A"))
+def test_what_orders_change_is_told_once_and_kept(turns: Turns) -> None:
+    """Each event as a whole; an order that changes nothing is not told."""
+    service, other = turns.service(), turns.service()
+    turns.start(
+        f"A={service.address}",
+        f"B={other.address}",
+        health=HealthRules(cooldown_s=60.12345, cooldown_max_s=100, probe=Probe.OFF),
+    )
+    client = turns.client()
     client.sends()
-    assert "dunno 1" == client.action()
-    settings = replace(pool.settings, requests=RequestRules(default_action="450 4.7.1 later"))
-    turns.order(partial(pool.adopt, settings))
-    assert settings is pool.settings
-    for order in (pool.ready, pool.drain):
-        turns.order(partial(order, "A"))
-    client.sends()
-    assert "450 4.7.1 later" == client.action()
-    assert ["dunno 1", "450 4.7.1 later"] == [told["action"] for told in turns.told.named("pool.down")]
+    idle = service.accept()
+    idle.serve()
+    assert "DUNNO" == client.action()
+    a, b = {"service": "A", "address": service.address}, {"service": "B", "address": other.address}
+    tripped = {"kind": "tripped", "cooldown_s": 60.123}
+    expected: list[tuple[str, dict[str, object]]] = []
 
+    def order(name: str, of: str, *events: tuple[str, dict[str, object]]) -> None:
+        for _ in range(2):
+            turns.order(lambda: getattr(turns.pool, name)(of))
+        turns.turn()
+        expected.extend(events)
+        assert expected == [(event.name, dict(event.fields)) for event in turns.told.events]
 
-def test_a_pool_is_down_when_its_last_worker_says_so(turns: Turns) -> None:
-    """And not before: the workers carry out an order one after the other."""
-    turns.start(f"A={turns.service().address}", workers=2, health=NO_PROBE)
-    turns.order(partial(turns.pool.drain, "A"))
+    order("ready", "A")
+    order("drain", "A", ("service.draining", a))
+    assert not idle.has_ended()
+    order("trip", "B", ("service.down", b | tripped), ("pool.down", _no_service("draining", "down")))
+    turns.stand_still(1.23456)
     turns.turn()
-    assert ["service.draining", "service.draining", "pool.down"] == turns.told.names
-
-
-def test_a_client_has_the_name_by_which_it_was_handed_over(turns: Turns) -> None:
-    """In what the log tells of it."""
-    turns.start("A=127.0.0.1:1")
-    client = turns.client("192.0.2.25:4711")
-    client.send(b"nonsense\n\n")
-    assert client.has_ended()
-    assert ["192.0.2.25:4711"] == [told["client"] for told in turns.told.named("client.rejected")]
-
-
-def test_clients_of_all_workers_end_when_what_they_asked_is_answered(turns: Turns) -> None:
-    """At the end of the daemon: nothing more is read."""
-    a = turns.service()
-    turns.start(f"A={a.address}", workers=2, requests=RequestRules(hedge=HEDGE_OFF), health=NO_PROBE)
-    asking, idle = turns.client(), turns.client()
-    asking.sends(instance="last")
-    link = a.accept()
-    turns.pool.finish()
+    order("ready", "A", ("service.ready", a), ("pool.up", {"down_s": 1.235}))
+    order("trip", "A", ("service.down", a | tripped), ("pool.down", _no_service("down", "down")))
     assert idle.has_ended()
-    assert asking.hears_nothing()
-    link.serve("DUNNO at last")
-    assert "DUNNO at last" == asking.action()
-    assert asking.has_ended()
-    assert 2 == turns.emptied
+    turns.stand_still(1.23456)
+    turns.turn()
+    order("reset", "A", ("service.up", a | {"down_s": 1.235}), ("pool.up", {"down_s": 1.235}))
+    changes = turns.order(turns.pool.status).changes
+    assert expected == [(change.event, change.fields) for change in changes]
+    assert [0, 0, 0, 1.23456, 1.23456, 1.23456, 1.23456, 2.46912, 2.46912] == [
+        pytest.approx(change.when - changes[0].when) for change in changes
+    ]
 
 
-def test_a_pool_that_has_ended_has_nothing_to_tell(turns: Turns) -> None:
-    """Who asks late gets no error."""
-    turns.start(f"A={turns.service().address}")
-    turns.pool.stop()
-    assert (0, [], 0.0) == (turns.pool.status().workers, turns.pool.status().services, turns.pool.overdue_s())
+def _no_service(a: str, b: str) -> dict[str, object]:
+    return {"action": "dunno", "services": {"A": a, "B": b}}
+
+
+def test_a_drained_service_is_asked_nothing_new(turns: Turns) -> None:
+    """Until the drain ends."""
+    service, other = turns.service(), turns.service()
+    turns.start(f"A={service.address}:1", f"B={other.address}:2", requests=NO_HEDGE)
+    client = turns.client()
+    turns.order(lambda: turns.pool.drain("A"))
+    client.sends()
+    other.accept().serve("DUNNO B")
+    assert "DUNNO B" == client.action()
+    assert ("draining", False) == (turns.status().state, turns.status().available)
+    turns.order(lambda: turns.pool.ready("A"))
+    client.sends()
+    service.accept().serve("DUNNO A")
+    assert "DUNNO A" == client.action()
+
+
+def test_failures_in_a_row_take_a_service_down(turns: Turns) -> None:
+    """The event says how many; a failed trial is told, but is no change to be shown."""
+    service, other = turns.service(), turns.service()
+    service.listener.close()
+    turns.start(f"A={service.address}:1", f"B={other.address}:2", requests=NO_HEDGE, health=HealthRules(cooldown_s=2.5))
+    client = turns.client()
+    client.sends()
+    link = other.accept()
+    for _ in range(2):
+        link.serve()
+        assert "DUNNO" == client.action()
+        client.sends()
+    link.serve()
+    assert "DUNNO" == client.action()
+    a = {"service": "A", "address": service.address, "kind": "refused"}
+    assert [a | {"cooldown_s": 2.5, "failures": 3}] == turns.told.named("service.down")
+    turns.wait(3.1)
+    assert [a | {"cooldown_s": 5.0}] == turns.told.named("service.probe_failed")
+    assert ["service.down"] == [change.event for change in turns.order(turns.pool.status).changes]
+
+
+@pytest.mark.parametrize("after", ["start", "reload"])
+def test_a_pool_is_up_while_a_worker_sees_a_service_up(turns: Turns, after: str) -> None:
+    """Each worker judges for itself; what is told is of all of them."""
+    service = turns.service()
+    service.listener.close()
+    turns.start(f"A={service.address}", workers=2, health=HealthRules(fail_max=1, cooldown_s=60))
+    if after == "reload":
+        turns.reload(f"A={service.address}")
+    for told_down in ([], [{"action": "dunno", "services": {"A": "down"}}]):
+        client = turns.client()
+        client.sends()
+        assert ("dunno", told_down) == (client.action(), turns.told.named("pool.down"))
+
+
+def test_an_operator_asks_one_service(turns: Turns) -> None:
+    """Whatever its health, on a connection of the query's own; it counts for nothing, and a failure is told as such."""
+    service, other = turns.service(), turns.service()
+    turns.start(f"A={service.address}:1:1:3", f"B={other.address}:2", health=HealthRules(cooldown_s=60))
+    turns.order(lambda: turns.pool.trip("A"))
+    query = Request(request(instance="q"))
+    asked = turns.begin_order(lambda: turns.pool.query(query, "A"))
+    link = service.accept()
+    turns.stand_still(0.25)
+    assert query.raw == link.serve("REJECT")
+    assert Answered("REJECT", "A", 250.0) == asked.result()
+    asked = turns.begin_order(lambda: turns.pool.query(query, "A"))
+    link = service.accept()
+    assert query.raw == link.request()
+    turns.wait(3.1)
+    with pytest.raises(ServiceFailure, match=r"^answer_timeout: no answer within 3 s$"):
+        asked.result()
+    status = turns.status()
+    assert ("down", 0, 0, "") == (status.state, status.queries, status.failed, status.last_error)
+    assert ["service.down"] == turns.told.names

@@ -1,12 +1,10 @@
-"""A service's answers, and its connections: what comes of each answer, and whom a connection is lent to."""
+"""After an answer: who is lent its connection next, and when, and what must not come along with it."""
 
 from __future__ import annotations
 
 import socket
 
-import pytest
-
-from hapolicy.core.rules import HEDGE_OFF, HealthRules, Probe, RequestRules
+from hapolicy.core.rules import HealthRules, Probe
 from hapolicy.net.poll import RECEIVE_BYTES
 from hapolicy.proxy.crowding import TAKE_OVER_UNKNOWN_S
 from hapolicy.proxy.worker import TICK_S
@@ -14,30 +12,6 @@ from tests.proxy.turns import Turns
 from tests.support.client import request
 
 # Answers
-
-
-def test_an_answer_may_come_in_pieces(turns: Turns) -> None:
-    """Though the last piece looks like a whole one; and in more pieces than a turn receives."""
-    service = turns.service()
-    turns.start(f"A={service.address}")
-    client = turns.client()
-    client.sends(instance="m")
-    link = service.accept()
-    link.request()
-    link.send(b"action=PREPEND X-Note: ")
-    turns.turn()
-    assert client.hears_nothing()
-    link.answer("DUNNO")
-    assert "PREPEND X-Note: action=DUNNO" == client.action()
-    client.sends(instance="m")
-    link.request()
-    link.send(b"action=" + b"x" * 10_000 + b"\n\n")
-    turns.live(0)
-    assert "x" * 10_000 == client.action()
-    turns.turn()
-    status = turns.status()
-    assert (2, 2, 0, 0) == (status.queries, status.answers, status.failed, status.in_flight)
-    assert (0, 1, 0) == (status.connections_busy, status.connections_idle, status.connections_waiting)
 
 
 def test_a_service_may_close_after_each_answer(turns: Turns) -> None:
@@ -59,45 +33,6 @@ def test_a_service_may_close_after_each_answer(turns: Turns) -> None:
     assert "DUNNO" == client.action()
     link.end()
     assert (0, []) == (turns.status().connections_idle, turns.told.names)
-
-
-def test_a_connection_that_was_closed_while_idle_is_no_failure(turns: Turns) -> None:
-    """The request that met the end is asked on another one; on that one, an end is a failure."""
-    service = turns.service()
-    turns.start(f"A={service.address}", requests=RequestRules(hedge=HEDGE_OFF))
-    client = turns.client()
-    client.sends(instance="m")
-    link = service.accept()
-    link.serve()
-    client.action()
-    client.sends(instance="m")
-    link.end()
-    assert request(instance="m") == service.accept().serve("DUNNO anew")
-    assert "DUNNO anew" == client.action()
-    assert ["service.connection_stale"] == turns.told.names
-    assert (2, 2, 0) == (turns.status().queries, turns.status().answers, turns.status().failed)
-
-
-@pytest.mark.parametrize("unasked", [b"action=DUNNO\n\n", b"hello"])
-def test_a_service_that_speaks_unasked_has_one_request_a_connection(turns: Turns, unasked: bytes) -> None:
-    """From then on; what it says answers nobody."""
-    service = turns.service()
-    turns.start(f"A={service.address}")
-    client = turns.client()
-    client.sends(instance="1")
-    link = service.accept()
-    link.serve("DUNNO 1")
-    client.action()
-    link.send(unasked)
-    assert link.has_ended()
-    assert client.hears_nothing()
-    for number in range(2):
-        client.sends(instance="1")
-        link = service.accept()
-        link.serve(f"DUNNO {number}")
-        assert f"DUNNO {number}" == client.action()
-        assert link.has_ended()
-    assert ["service.out_of_turn"] == turns.told.names
 
 
 def test_what_comes_with_an_answer_answers_nobody_else(turns: Turns) -> None:
