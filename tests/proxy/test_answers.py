@@ -8,6 +8,7 @@ import pytest
 
 from hapolicy.net.poll import RECEIVE_BYTES
 from tests.proxy.carried import LATE_S, NO_HEDGE, TIMEOUT_S, connections, failed, figures, only_connection, start_pair
+from tests.proxy.ends import Client, Link, Service
 from tests.proxy.turns import Turns
 
 
@@ -102,9 +103,8 @@ def test_a_service_that_says_more_than_its_answer_has_a_connection_for_each_requ
     assert b.is_left_alone()
 
 
-def test_a_service_that_speaks_unasked_has_a_connection_for_each_request(turns: Turns) -> None:
-    """Nothing that it said so reaches a client."""
-    a, b = start_pair(turns)
+def two_answered(turns: Turns, a: Service) -> tuple[list[Client], list[Link]]:
+    """Two clients, each of which was answered on a connection of its own."""
     clients = [turns.client() for _ in range(2)]
     for client in clients:
         client.sends(instance="m")
@@ -112,6 +112,13 @@ def test_a_service_that_speaks_unasked_has_a_connection_for_each_request(turns: 
     for link, client in zip(links, clients, strict=True):
         link.serve()
         assert "DUNNO" == client.action()
+    return clients, links
+
+
+def test_a_service_that_speaks_unasked_has_a_connection_for_each_request(turns: Turns) -> None:
+    """Nothing that it said so reaches a client."""
+    a, b = start_pair(turns)
+    clients, links = two_answered(turns, a)
     links[0].answer("REJECT")
     assert [True, True] == [link.has_ended() for link in links]
     clients[0].sends(instance="m")
@@ -127,12 +134,7 @@ def test_a_service_that_speaks_unasked_has_a_connection_for_each_request(turns: 
 def test_what_two_idle_connections_bring_at_once_is_told_once(turns: Turns) -> None:
     """The first one that speaks ends both, and the word of the second is heard no more."""
     a, _ = start_pair(turns)
-    clients = [turns.client() for _ in range(2)]
-    for client in clients:
-        client.sends(instance="m")
-    links = [a.accept() for _ in clients]
-    for link in links:
-        link.serve()
+    _, links = two_answered(turns, a)
     for link in links:
         link.send(b"action=REJECT\n\n")
     assert [True, True] == [link.has_ended() for link in links]
@@ -142,13 +144,7 @@ def test_what_two_idle_connections_bring_at_once_is_told_once(turns: Turns) -> N
 def test_a_service_that_closes_an_idle_connection_is_given_another(turns: Turns) -> None:
     """Without a word: that is its right, and the others stay."""
     a, b = start_pair(turns)
-    clients = [turns.client() for _ in range(2)]
-    for client in clients:
-        client.sends(instance="m")
-    links = [a.accept() for _ in clients]
-    for link, client in zip(links, clients, strict=True):
-        link.serve()
-        assert "DUNNO" == client.action()
+    clients, links = two_answered(turns, a)
     assert (0, 2) == connections(turns)
     links[0].end()
     assert (0, 1) == connections(turns)
