@@ -128,9 +128,26 @@ def test_no_service() -> None:
 
 def test_a_name_twice() -> None:
     """Two services of one name could not be told apart in a log."""
-    with pytest.raises(ConfigError, match=r"-s A=\.\.\.: the name is defined twice"):
+    with pytest.raises(ConfigError, match=r"^-s A=\.\.\.: another service has this name; each needs its own"):
         settings("-s", "A=h:25", "-s", "B=h:25", "-s", "A=h:26")
     assert 2 == len(settings("-s", "A=h:25", "-s", "a=h:25").services)
+
+
+CANNOT_BE = {
+    "-s A=h:25\n-s B=h:25\n-s A=h:26": "3: -s A=...: another service has this name at {file}:1; each needs its own",
+    "-s A=h:25 --workers 2\n\n-s B=h:25,max=1": "3: -s B: max=1 is below --workers 2",
+    "-l\n-s A=127.0.0.1:10060": "2: -s A=127.0.0.1:10060: that is where hapolicy itself listens",
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), CANNOT_BE.items())
+def test_a_service_that_cannot_be_is_told_with_its_line(write: Write, text: str, expected: str) -> None:
+    """Not only one that cannot be understood; where a service was written makes it no other service."""
+    file = write(text)
+    with pytest.raises(ConfigError) as caught:
+        settings(file)
+    assert str(caught.value).startswith(f"{file[1:]}:{expected.format(file=file[1:])}")
+    assert settings(write("-s A=h:25")).services == settings(write("-l\n-s A=h:25")).services
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:25", "*:25", ":25", "[::]:25", "10.0.0.1:25", "mail.example.com:25"])

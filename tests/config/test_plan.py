@@ -6,7 +6,7 @@ from hapolicy.config.loading import parse, settings_from
 from hapolicy.config.plan import lines_of
 
 USUAL = """\
-listen    127.0.0.1:10060
+listen    127.0.0.1:10060, unless a socket unit of systemd's listens in its place
 service   A at h:25, prio 10, weight 1, timeout 30 s
 default   dunno, at the latest after 90 s
 suspect   DEFER_IF_PERMIT 4.3.0 Policy service error, try again later
@@ -15,7 +15,7 @@ hedge     auto
 affinity  off
 """
 ALL = """\
-listen    [::1]:25, unix:/run/p
+listen    [::1]:25, unix:/run/p, unless a socket unit of systemd's listens in its place
 control   unix:/run/c
 http      127.0.0.1:10061
 service   B at unix:/b, prio 5, weight 0.5, timeout 7.5 s, max 3, hedge off

@@ -70,8 +70,8 @@ def refuse_contradictions(settings: Settings) -> None:
     for service in services:
         if service.max_connections is not None and service.max_connections < settings.workers:
             raise ConfigError(
-                f"-s {service.name}: max={service.max_connections} is below --workers {settings.workers}, and each"
-                f" worker needs a connection; example: max={settings.workers}"
+                f"{service.written_at}-s {service.name}: max={service.max_connections} is below --workers"
+                f" {settings.workers}, and each worker needs a connection; example: max={settings.workers}"
             )
     if not settings.stdio:
         _refuse_ourselves(services, settings.listeners)
@@ -83,11 +83,15 @@ def refuse_contradictions(settings: Settings) -> None:
 def _refuse_bad_services(services: tuple[Service, ...]) -> None:
     if not services:
         raise ConfigError(f"no service defined{right_example('-s/--service')}")
-    names: set[str] = set()
+    names: dict[str, Service] = {}
     for service in services:
-        if service.name in names:
-            raise ConfigError(f"-s {service.name}=...: the name is defined twice; example: -s {service.name}2=...")
-        names.add(service.name)
+        first = names.setdefault(service.name, service)
+        if first is not service:
+            there = f" at {first.written_at.removesuffix(': ')}" if first.written_at else ""
+            raise ConfigError(
+                f"{service.written_at}-s {service.name}=...: another service has this name{there}; each needs its own;"
+                f" example: -s {service.name}2=..."
+            )
 
 
 def _refuse_open(option: str, listeners: Sequence[Listener], guard: str, allowed: tuple[Network, ...]) -> None:
@@ -103,7 +107,8 @@ def _refuse_ourselves(services: Sequence[Service], listeners: Sequence[Listener]
     """A hapolicy that asks itself is full after one request."""
     for service in services:
         if any(_leads_to(service.address, listener.address) for listener in listeners):
-            raise ConfigError(f"-s {service.name}={service.address}: that is where hapolicy itself listens")
+            named = f"{service.written_at}-s {service.name}={service.address}"
+            raise ConfigError(f"{named}: that is where hapolicy itself listens")
 
 
 def _leads_to(address: Address, listening: Address) -> bool:

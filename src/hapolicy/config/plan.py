@@ -13,7 +13,7 @@ from hapolicy.core.text import counted
 def lines_of(settings: Settings) -> Iterator[str]:
     """The plan, a line each."""
     rules, health = settings.requests, settings.health
-    yield f"listen    {'stdin' if settings.stdio else ', '.join(map(str, settings.listeners))}"
+    yield f"listen    {'stdin' if settings.stdio else _where(settings)}"
     for what, where in (("control", settings.control), ("http", settings.http)):
         if where and not settings.stdio:
             yield f"{what:<9} {where}"
@@ -32,6 +32,10 @@ def lines_of(settings: Settings) -> Iterator[str]:
         yield f"          probed when it has answered nobody for {health.probe_every_s:g} s"
     yield f"hedge     {rules.hedge}"
     yield f"affinity  {','.join(rules.affinity) or 'off'}"
+
+
+def _where(settings: Settings) -> str:
+    return f"{', '.join(map(str, settings.listeners))}, unless a socket unit of systemd's listens in its place"
 
 
 def _in_words(service: Service) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import ipaddress
 import re
 
@@ -32,7 +33,7 @@ class BadValue(argparse.ArgumentTypeError):
 def service(text: str) -> Service:
     """NAME=ADDRESS:PORT and so on."""
     try:
-        return parse_service(text)
+        return dataclasses.replace(parse_service(text), written_at=getattr(text, "where", ""))
     except ServiceError as error:
         raise BadValue(text, str(error)) from None
 

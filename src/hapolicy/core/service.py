@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from typing import Any
@@ -39,6 +39,7 @@ class Service:
     `max_connections`: how many connections to it there may be, None for any number.
     `hedge`, `probe`, `suspect_action`: its own in the place of the options', None for these.
     `slow_start_s`: over how many seconds its share grows after it came up.
+    `written_at`: "file:line: " where it was defined in a file, for errors.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Service:
     probe: Probe | None = None
     slow_start_s: float = 0.0
     suspect_action: str | None = None
+    written_at: str = field(default="", compare=False)
 
     @cached_property
     def described(self) -> dict[str, object]:

@@ -50,7 +50,8 @@ def order(path: str, command: str, **arguments: Any) -> dict[str, Any]:
         raise NoDaemon(f"unix:{path}: no reply within {timeout_s:g} s") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise NoDaemon(f"unix:{path}: {reason}; does hapolicy run, with --control unix:{path}?") from None
+        question = f"does hapolicy run, with --control unix:{path}? (hapolicy@NAME: hapolicyctl -i NAME)"
+        raise NoDaemon(f"unix:{path}: {reason}; {question}") from None
 
 
 def attributes_of(words: Sequence[str]) -> dict[str, str]:
