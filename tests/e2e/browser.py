@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.need import need
-from tests.support.procs import Process, wait_until
+from tests.support.procs import Process, free_port, wait_until
 
 # No screen, no sandbox (CI runs as root), and nothing that talks to the world by itself.
 CHROMIUM_OPTIONS = (
@@ -39,7 +39,8 @@ class Browser:
     def __init__(self, size: tuple[int, int] = (1280, 900)) -> None:
         chromium, driver = need("chromium", "chromium"), need("chromedriver", "chromium-driver")
         self._profile = tempfile.TemporaryDirectory(prefix="hapolicy-chromium-", ignore_cleanup_errors=True)
-        self._driver = Process([driver, "--port=0"], cwd=self._profile.name)
+        # Not --port=0: it takes one on ::1, and ends when another program has the same one on 127.0.0.1.
+        self._driver = Process([driver, f"--port={free_port()}"], cwd=self._profile.name)
         try:
             self._base = f"http://127.0.0.1:{self._port()}"
             options = {
