@@ -49,7 +49,8 @@ The status page: {page}
 
 What to watch below, one JSON line an event: service.failed when A lets a request down (service.silent before it, when A
 hangs), service.down when a probe of hapolicy's own fails as well, request.answered by B all the while, and service.up
-some seconds after A is well again. With both broken: pool.down, request.defaulted or request.suspect. Ctrl-C ends it all.
+some seconds after A is well again. With both broken: pool.down, request.defaulted or request.suspect.
+Ctrl-C ends it all.
 """
 
 

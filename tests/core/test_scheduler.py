@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from fractions import Fraction
 
@@ -129,16 +130,41 @@ def test_changes_at_every_request_starve_nobody(given_weights: list[Fraction], f
     assert taken[tier[-2].name] > 0
 
 
-@pytest.mark.parametrize("given_weights", [(1, 1), (2, 1), (5, 1, 1)])
-def test_a_change_at_every_request_leaves_the_shares_as_they_are(given_weights: tuple[int, ...]) -> None:
-    """Whoever has missed a turn in a round that was cut off is served first in the next one."""
+@pytest.mark.parametrize("every", [1, 2, 3, 5, 7, 20])
+@pytest.mark.parametrize("given_weights", [(1, 1), (2, 1), (3, 2, 1), (5, 1, 1), (501, 500, 1)])
+def test_changes_leave_the_shares_as_they_are(given_weights: tuple[int, ...], every: int) -> None:
+    """However often they come: whoever has missed a turn keeps its claim to it. Also of more turns than are kept."""
     tier = members(*given_weights)
     scheduler = Scheduler(tier)
     taken: Counter[str] = Counter()
-    for _ in range(30 * sum(given_weights)):
+    for number in range(1, 2005):
         taken[str(scheduler.turn())] += 1
+        if number % every == 0:
+            scheduler.changed()
+        for member in tier:
+            assert abs(taken[member.name] - number * member.weight / sum(given_weights)) < 1
+
+
+@given(weights, st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9)), max_size=20))
+def test_whatever_has_changed_the_shares_are_exact_before_long(
+    given_weights: list[Fraction], changes: list[tuple[int, int]]
+) -> None:
+    """From the second round on; till then nobody is served more than two turns before its time."""
+    tier = members(*given_weights)
+    scheduler = Scheduler(tier)
+    for index, number in changes:
+        tier[index % len(tier)].available ^= True
         scheduler.changed()
-    assert {member.name: 30 * member.weight for member in tier} == dict(taken)
+        turns(scheduler, number)
+    sharing = [member for member in tier if member.available]
+    if not sharing:
+        return
+    weight = sum(member.weight for member in sharing)
+    total = int(weight * math.lcm(*(member.weight.denominator for member in sharing)))
+    first, later = Counter(turns(scheduler, total)), Counter(turns(scheduler, 2 * total))
+    for member in sharing:
+        assert 2 * total * member.weight / weight == later[member.name]
+        assert abs(first[member.name] - total * member.weight / weight) <= 2
 
 
 def test_who_comes_up_waits_for_those_who_were_before_it() -> None:

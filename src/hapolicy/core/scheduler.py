@@ -3,7 +3,7 @@
 Lower prio first, as numbers. Turns are smooth weighted round-robin (nginx's algorithm, upstream round robin): each
 pick adds to every member its weight, takes the member with the most, and subtracts the sum of the weights from it.
 That repeats itself after as many picks as the weights sum up to, so it is made once, as a cycle, and again when
-somebody comes or goes.
+somebody comes or goes. What a member is owed at that moment it keeps, so shares hold however often that is.
 
 A silent member is asked after the others of its tier; a full one is passed over while another one has room.
 """
@@ -19,6 +19,7 @@ from typing import Generic, Protocol, TypeVar
 from hapolicy.core.affinity import score
 
 _CYCLE_MAX = 1000  # of weights that sum up to more, the turns are not kept
+_FINE = 1000  # what is owed is no whole number of weights: it is counted in thousandths
 
 
 class Schedulable(Protocol):
@@ -60,31 +61,29 @@ class Scheduler(Generic[T]):
         self._tiers = [
             _Tier(tuple(tier)) for _, tier in itertools.groupby(self.members, key=lambda member: member.prio)
         ]
-        self._next: Callable[[], tuple[int, T]] | None = (
-            None  # of the first tier with anybody available; None: to be made
-        )
+        self._taking: _Tier[T] | None = None  # the first tier with anybody available; None: to be found
 
     def changed(self) -> None:
         """A member came up, went down, fell silent, or has another weight."""
-        self._next = None
+        self._taking = None
 
     def turn(self) -> T | None:
         """Whose turn it is, None when nobody is available. Takes the turn."""
-        if self._next is None and not self._begin_anew():
+        tier = self._taking or self._begin_anew()
+        if tier is None:
             return None
-        assert self._next is not None
-        _, member = self._next()
+        _, member = tier.next()
         return self.others(()) if member.full else member
 
     def first(self, key: bytes | None) -> T | None:
         """Whose `key` is; without one, whose turn it is."""
         return self.turn() if key is None else self.others((), key)
 
-    def _begin_anew(self) -> bool:
+    def _begin_anew(self) -> _Tier[T] | None:
         for tier in self._tiers:
             tier.begin_anew()
-        self._next = next((tier.next for tier in self._tiers if tier.sharing), None)
-        return self._next is not None
+        self._taking = next((tier for tier in self._tiers if tier.sharing), None)
+        return self._taking
 
     def others(self, tried: Collection[T], key: bytes | None = None) -> T | None:
         """The best one that is not among `tried`; takes no turn."""
@@ -104,9 +103,12 @@ class _Tier(Generic[T]):
     def __init__(self, members: tuple[T, ...]) -> None:
         self._members = members
         self.sharing: tuple[T, ...] = ()  # those that have turns
-        self._round: list[T] = []  # their turns, which then repeat themselves
-        self.next: Callable[[], tuple[int, T]]  # how many of this round have been taken, and whose turn it is
-        self._owed: dict[T, float] = {}  # turns that a member missed in rounds that were not finished
+        self.next: Callable[[], tuple[int, T]]  # how many of `_turns` have been taken, and whose turn it is
+        self._turns: list[T] = []  # until what members are owed is evened out, and then a cycle; not kept if too long
+        self._cycle_at = 0  # where the cycle begins
+        self._credit: list[int] = []  # of those that have turns, in parts of `_total`
+        self._total = 1
+        self._owed: dict[T, float] = {}  # by how many turns each was behind its share at the last change
 
     def order(self, key: bytes | None) -> list[T]:
         """All members: by `key` or by turns, the silent ones last."""
@@ -117,48 +119,67 @@ class _Tier(Generic[T]):
         return sorted(self._members, key=lambda member: (member.silent, ranks[member]))
 
     def begin_anew(self) -> None:
-        """Somebody came or went: a new round, beginning with who has been served least of the one that is cut off."""
-        coming = self._settle()
+        """Somebody came or went: other turns, which begin with what each member is owed."""
+        self._settle()
         up = [member for member in self._members if member.available]
         self.sharing = tuple([member for member in up if not member.silent] or up)
+        self._turns, self._credit = [], []
         if not self.sharing:
-            self._round = []
             return
         weights = _as_integers([member.weight for member in self.sharing])
-        turns, length = _smooth(self.sharing, weights), sum(weights)
+        length, weights = sum(weights), [weight * _FINE for weight in weights]
+        self._total = sum(weights)
+        self._credit = [round(self._owed.get(member, 0.0) * self._total) for member in self.sharing]
+        turns = _smooth(self.sharing, weights, self._credit)
         if length > _CYCLE_MAX:
-            self._round = []
             self.next = ((0, member) for member in turns).__next__
             return
-        round_ = [next(turns) for _ in range(length)]
-        candidates = [*(member for member in coming if member in self.sharing), *round_]
-        start = round_.index(max(candidates, key=lambda member: self._owed.get(member, 0.0)))
-        self._round = round_[start:] + round_[:start]
-        self.next = itertools.cycle(list(enumerate(self._round))).__next__
+        self._turns, self._cycle_at = _until_it_repeats(turns, self._credit, length)
+        self._go_on_at(0)
 
-    def _settle(self) -> Sequence[T]:
-        """Note who has missed turns in the round that is cut off; returns whose turns would have come."""
-        if not self._round:
-            return self.sharing
-        taken, length = self.next()[0], len(self._round)
-        for member in self.sharing:
-            due = taken * self._round.count(member) / length - self._round[:taken].count(member)
-            self._owed[member] = max(-1.0, min(1.0, self._owed.get(member, 0.0) + due))
-        return self._round[taken:] + self._round[:taken]
+    def _settle(self) -> None:
+        """Note what each of those that have turns is owed."""
+        if self._turns:
+            taken, cycle = self.next()[0], self._turns[self._cycle_at :]
+            due = [taken * cycle.count(m) / len(cycle) - self._turns[:taken].count(m) for m in self.sharing]
+            owed = [self._owed.get(member, 0.0) + turns for member, turns in zip(self.sharing, due, strict=True)]
+        else:
+            owed = [credit / self._total for credit in self._credit]
+        for member, turns in zip(self.sharing, owed, strict=True):
+            self._owed[member] = max(-1.0, min(1.0, turns))
 
     def _coming(self) -> Sequence[T]:
         """Those who have turns, in the order in which they come."""
-        return [self.next()[1] for _ in self._round] or self.sharing  # a whole round: the next one is the same
+        if not self._turns:
+            return self.sharing
+        taken = self.next()[0]
+        self._go_on_at(taken)
+        return self._turns[taken:] + self._turns[self._cycle_at :]
+
+    def _go_on_at(self, taken: int) -> None:
+        turns = list(enumerate(self._turns))
+        self.next = itertools.chain(turns[taken:], itertools.cycle(turns[self._cycle_at :])).__next__
 
 
-def _smooth(members: Sequence[T], weights: Sequence[int]) -> Iterator[T]:
-    """Turns without an end."""
-    total, credit = sum(weights), [0] * len(members)
+def _smooth(members: Sequence[T], weights: Sequence[int], credit: list[int]) -> Iterator[T]:
+    """Turns without an end; keeps `credit`."""
+    total = sum(weights)
     while True:
-        credit = [have + weight for have, weight in zip(credit, weights, strict=True)]
+        for index, weight in enumerate(weights):
+            credit[index] += weight
         best = credit.index(max(credit))
         credit[best] -= total
         yield members[best]
+
+
+def _until_it_repeats(turns: Iterator[T], credit: Sequence[int], length: int) -> tuple[list[T], int]:
+    """Turns, and from where on they are a cycle of that length: one that leaves each `credit` as it was."""
+    taken: list[T] = []
+    while True:
+        before = list(credit)
+        taken += itertools.islice(turns, length)
+        if before == credit:
+            return taken, len(taken) - length
 
 
 def _as_integers(weights: Sequence[Fraction]) -> list[int]:
