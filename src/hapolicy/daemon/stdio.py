@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 
@@ -24,6 +27,7 @@ from hapolicy.log.sinks import is_client
 from hapolicy.proxy.pool import Pool
 
 _COPY_BYTES = 65_536
+_POLL_S = 0.02
 
 
 def serve_stdio(settings: Settings, log: EventLog) -> None:
@@ -35,9 +39,9 @@ def serve_stdio(settings: Settings, log: EventLog) -> None:
         tell_warnings(settings.warnings, log)
     pool.start()
     writer = _hand_over(pool)
-    _serve(pool, log)
+    told_to_stop = _serve(pool, log)
     if writer is not None:
-        writer.join(LOG_CLOSE_S)
+        _wait_until_written(writer, LOG_CLOSE_S if told_to_stop else math.inf)
     pool.stop()
     log.close(LOG_CLOSE_S)
 
@@ -49,13 +53,15 @@ def _keep_stderr_from_client() -> None:
             os.dup2(nowhere.fileno(), 2)
 
 
-def _serve(pool: Pool, log: EventLog) -> None:
+def _serve(pool: Pool, log: EventLog) -> bool:
+    """Wait until the client has ended; returns whether a signal has told us to stop before."""
     while (received := signal.sigwait([*HANDLED_SIGNALS, CLIENT_GONE])) != CLIENT_GONE:
         if received == signal.SIGUSR1:
             tell_status(pool, log)
         elif received in STOP_SIGNALS:
             _drain(pool)
-            return
+            return True
+    return False
 
 
 def _drain(pool: Pool) -> None:
@@ -63,7 +69,7 @@ def _drain(pool: Pool) -> None:
     pool.finish()
     give_up_at = time.monotonic() + pool.settings.drain_s
     while pool.clients and time.monotonic() < give_up_at:
-        if signal.sigtimedwait([*STOP_SIGNALS, CLIENT_GONE], 0.02):
+        if signal.sigtimedwait([*STOP_SIGNALS, CLIENT_GONE], _POLL_S):
             return
 
 
@@ -83,9 +89,17 @@ def _hand_over(pool: Pool) -> threading.Thread | None:
     return writer
 
 
+def _wait_until_written(writer: threading.Thread, patience_s: float) -> None:
+    """The reader of a pipe may take its time, and is owed all answers; SIGTERM and SIGINT end the wait."""
+    give_up_at = time.monotonic() + patience_s
+    while writer.is_alive() and time.monotonic() < give_up_at and not signal.sigtimedwait(STOP_SIGNALS, 0):
+        writer.join(_POLL_S)
+
+
 def _copy_in(to: socket.socket) -> None:
     try:
-        while data := os.read(0, _COPY_BYTES):
+        # Python has no stdin where that was closed at the start; its number is another file's by now.
+        while sys.stdin and (data := os.read(0, _COPY_BYTES)):
             to.sendall(data)
         to.shutdown(socket.SHUT_WR)
     except OSError:
@@ -97,5 +111,7 @@ def _copy_out(source: socket.socket) -> None:
         while data := source.recv(_COPY_BYTES):
             while data:
                 data = data[os.write(1, data) :]
-    except OSError:
-        source.close()  # nobody reads: the worker sees the end of its client
+    except OSError:  # nobody reads
+        with contextlib.suppress(OSError):
+            # The worker sees the end of its client. Closing would not do while the other thread sends.
+            source.shutdown(socket.SHUT_RDWR)
