@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import socket
+import struct
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from hapolicy.daemon import watchdog
+from hapolicy.daemon import systemd, watchdog
 from hapolicy.daemon.watchdog import Watchdog
 from hapolicy.log.eventlog import EventLog
 from hapolicy.proxy.pool import Pool
 from hapolicy.proxy.server import PolicyServer
+from tests.support.capture import Capture
 from tests.support.fixtures import MakePool
+from tests.support.procs import wait_until
 
 
 @pytest.fixture
@@ -58,3 +63,41 @@ def test_a_client_that_is_overdue(pool: Pool, log: EventLog, monkeypatch: pytest
     monkeypatch.setattr(pool, "overdue_s", lambda: 5.5)
     with pytest.raises(RuntimeError, match=r"5\.5 s beyond its deadline"):
         Watchdog([], pool, log).check()
+
+
+def test_one_check_that_fails_costs_no_life(pool: Pool, capture: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one does not wait for half of the time that is granted: that would be over by then."""
+    granted_s = 4.0
+    told: list[float] = []
+    monkeypatch.setattr(watchdog, "_AGAIN_S", 0.1)
+    monkeypatch.setattr(systemd, "notify", lambda *lines: told.append(time.monotonic()))
+    watched = Watchdog([], pool, capture.log)
+    checks = iter([None, OSError(24, "Too many open files"), None])
+    monkeypatch.setattr(watched, "check", lambda: _raise_if(next(checks, None)))
+    watched.start(granted_s)
+    wait_until(lambda: len(told) == 2, "WATCHDOG=1 for the second time")
+    watched.stop()
+    assert told[1] - told[0] < granted_s
+    assert ["[Errno 24] Too many open files"] == [event["error"] for event in capture.named("watchdog.failed")]
+
+
+def test_the_end_is_no_failure(
+    pool: Pool, listening: socket.socket, capture: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A check that runs while the listeners are closed finds nobody, and that is right."""
+    monkeypatch.setattr(systemd, "notify", lambda *lines: None)
+    before = threading.enumerate()
+    watched = Watchdog([listening], pool, capture.log)
+    watched.start(4.0)
+    taken, _ = listening.accept()
+    watched.stop()
+    listening.close()
+    with taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
+    wait_until(lambda: not set(threading.enumerate()) - set(before), "the watchdog's end")
+    assert [] == capture.named("watchdog.failed")
+
+
+def _raise_if(error: Exception | None) -> None:
+    if error:
+        raise error

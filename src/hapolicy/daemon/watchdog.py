@@ -1,6 +1,7 @@
 """Tells the service manager that the daemon works, only while it does (sd_watchdog_enabled(3)).
 
-What is checked before each WATCHDOG=1, every half of the time that the service manager grants:
+What is checked before each WATCHDOG=1, every half of the time that the service manager grants, and again a second
+after a check that failed:
 
 1. Each worker's loop turns.
 2. Each listener takes a real connection, hands it to a worker, and the worker ends it when we do. (Not while --max-
@@ -28,6 +29,10 @@ _CONNECT_TIMEOUT_S = 5.0
 _OVERDUE_S = 5.0
 _STALLED_S = 5.0
 
+# A check that failed may have met a passing want. Half of the time that is granted has passed since the last one, so
+# the next one must not come another half later.
+_AGAIN_S = 1.0
+
 
 class Watchdog:
     """Watches over the daemon on a thread of its own."""
@@ -54,16 +59,23 @@ class Watchdog:
         return f"STATUS={up} of {services} up, {clients}"
 
     def _run(self, period_s: float) -> None:
-        while True:
-            try:
-                self.check()
-                systemd.notify("WATCHDOG=1", self.status_line())
-            except (OSError, RuntimeError) as error:
+        well = self._try()
+        while not self._stop.wait(period_s if well else min(period_s, _AGAIN_S)):
+            well = self._try()
+
+    def _try(self) -> bool:
+        """Check, and tell the service manager that all is well; returns whether it is."""
+        try:
+            self.check()
+            systemd.notify("WATCHDOG=1", self.status_line())
+        except (OSError, RuntimeError) as error:
+            if not self._stop.is_set():  # at the end nobody accepts
                 self._log.emit(events.WATCHDOG_FAILED(error=str(error)))
-            except Exception:  # noqa: BLE001 - the outermost guard: an unknown fault is no reason to end the watch
-                self._log.fault()
-            if self._stop.wait(period_s):
-                return
+            return False
+        except Exception:  # noqa: BLE001 - the outermost guard: an unknown fault is no reason to end the watch
+            self._log.fault()
+            return False
+        return True
 
     def check(self) -> None:
         """Return when all works; raise OSError or RuntimeError, or hang, when not."""
