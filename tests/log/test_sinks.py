@@ -226,3 +226,17 @@ def test_spawned_with_another_stderr() -> None:
     kinds = spawned(syslog_there=False, stderr=subprocess.DEVNULL)
     assert {"stderr", "stdout", "auto", "syslog"} == kinds.keys()
     assert ["DescriptorSink 2"] * 3 == [kinds[name] for name in ("stderr", "stdout", "auto")]
+
+
+def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    """Without a reader it cannot be opened; with one, whoever writes waits for it."""
+    path = tmp_path / "log"
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="No such device"):
+        open_sink(LogSink.AUTO, str(path), stdio=False)
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as reader:
+        sink = FileSink(str(path))
+        assert os.get_blocking(sink._descriptor)
+        sink.write("{}", {}, Level.INFO)
+        assert b"{}\n" == reader.read(100)
+        os.close(sink._descriptor)

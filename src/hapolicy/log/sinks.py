@@ -102,7 +102,11 @@ class FileSink(DescriptorSink):
         os.close(fresh)
 
     def _open(self) -> int:
-        return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY, _FILE_MODE)
+        # A FIFO would be waited for until somebody reads it, at a reload too: without an end, deaf to SIGTERM.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+        descriptor = os.open(self._path, flags, _FILE_MODE)
+        os.set_blocking(descriptor, True)  # the writer may wait
+        return descriptor
 
 
 class NoSink(_Datagrams):
