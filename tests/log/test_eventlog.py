@@ -55,6 +55,27 @@ def test_what_a_sink_does_not_take_is_counted_and_told() -> None:
     assert 5 == log.dropped
 
 
+def test_two_threads_do_not_tell_the_same_loss() -> None:
+    """Both find that there was one; who comes second has nothing left to tell."""
+
+    class Taken:
+        """A lock that the other thread takes first."""
+
+        def __enter__(self) -> None:
+            log._lock = threading.Lock()
+            log._report_dropped()
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    sink = Moody()
+    log = EventLog(sink)
+    log._count_dropped()
+    log._lock = Taken()  # type: ignore[assignment]
+    log.emit(events.POOL_UP(down_s=1))
+    assert ['"count": 1'] == [part for line in sink.lines for part in line.rstrip("}").split(", ") if "count" in part]
+
+
 def test_what_was_dropped_is_told_at_the_end_once_there_is_room() -> None:
     """journald may be behind when we end. A sink that takes nothing at all is not waited for, nor one for ever."""
     sink = Moody()

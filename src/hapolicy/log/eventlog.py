@@ -126,6 +126,8 @@ class EventLog:
         """
         with self._lock:
             dropped, self._dropped = self._dropped, 0
+        if not dropped:
+            return False  # another thread has told in the meantime
         event = events.LOG_DROPPED(count=dropped)
         try:
             line, fields = self._rendered(event)
