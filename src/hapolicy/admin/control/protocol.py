@@ -120,7 +120,7 @@ def _object(line: bytes) -> dict[str, Any]:
     if len(re.findall(rb"[\[{]", _STRING.sub(b"", line))) > 2:
         raise OrderError(Code.MALFORMED, "nested deeper than any order")
     try:
-        fields = json.loads(line)
+        fields = json.loads(line.decode())  # of bytes it would guess the encoding; in UTF-16 one can hide brackets
     except ValueError as error:
         reason = getattr(error, "msg", None) or "not UTF-8, or a number beyond measure"
         raise OrderError(Code.MALFORMED, f"not JSON: {reason}") from None
