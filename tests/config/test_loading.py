@@ -275,3 +275,14 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         expand_files([f"@{pipe}"])
     assert f"@{pipe}: not a regular file; example: @/etc/hapolicy/hapolicy.args" == str(caught.value)
+
+
+def test_a_file_that_is_refused_is_closed(tmp_path: Path) -> None:
+    """A daemon that is reloaded again and again runs out of descriptors otherwise."""
+    (tmp_path / "binary").write_bytes(b"-s \xff\n")
+    os.mkfifo(tmp_path / "pipe")
+    before = os.listdir("/proc/self/fd")
+    for path in (tmp_path, tmp_path / "binary", tmp_path / "pipe"):
+        with pytest.raises(ConfigError):
+            expand_files([f"@{path}"])
+    assert before == os.listdir("/proc/self/fd")

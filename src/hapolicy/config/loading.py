@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import errno
 import os
 import re
 import shlex
@@ -131,10 +132,15 @@ def _read_file(path: str) -> list[str]:
     try:
         # A FIFO would be waited for, without an end: a reload, and even the end of the daemon, would wait with it.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, encoding="utf-8-sig") as file:  # some editors begin a file with a BOM
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        try:
+            if stat.S_ISDIR(mode := os.fstat(descriptor).st_mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            if not stat.S_ISREG(mode):
                 raise ConfigError(f"@{path}: not a regular file{right_example('@FILE')}")
-            lines = file.read().splitlines()
+            with open(descriptor, encoding="utf-8-sig", closefd=False) as file:  # some editors begin one with a BOM
+                lines = file.read().splitlines()
+        finally:
+            os.close(descriptor)  # `open` leaves it open when it fails
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text file"
         raise ConfigError(f"@{path}: {reason}{right_example('@FILE')}") from None
