@@ -58,8 +58,12 @@ class Watched:
         with self._changed:
             self._deliver.append(deliver)
             known = self._known
-        if known is not None:
+        told = None
+        while known is not told and known is not None:
             deliver(known)
+            told = known
+            with self._changed:  # who looks up may have found more, and have told so before we told this
+                known = self._known
 
     def remove(self, deliver: Deliver) -> bool:
         """Tell this one no longer; returns whether nobody is left, and the look-ups end."""
