@@ -53,3 +53,12 @@ def test_what_is_told_last_is_what_is_known(names: Resolver) -> None:
     names.watch(address, deliver)
     assert [OLD, NEW] == before
     assert NEW is got[-1]
+
+
+def test_a_zone_is_looked_up_again(names: Resolver) -> None:
+    """Its interface gets another number when it is made anew."""
+    got: list[Resolution] = []
+    watch = names.watch(TcpAddress("fe80::1%lo", 25), got.append)
+    wait_until(lambda: got == [OLD], "the first look-up")
+    watch.refresh()
+    wait_until(lambda: got[1:] == [NEW], "another one")

@@ -171,9 +171,9 @@ class Resolver:
 def _needs_no_look_up(address: Address) -> Resolution | None:
     if isinstance(address, UnixAddress):
         return Resolution(((socket.AF_UNIX, address.path),))
-    if not address.is_literal:
-        return None
-    found = look_up(address)  # a zone whose interface is not there yet is looked up like a name
+    if not address.is_literal or "%" in address.host:
+        return None  # the number of a zone's interface is another one when that is made anew
+    found = look_up(address)
     return found if found.addresses else None
 
 
