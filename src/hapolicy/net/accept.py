@@ -35,6 +35,7 @@ class AcceptServer(socketserver.TCPServer):
         self.log = log
         self.allow = allow  # who may connect from beyond this host
         self._accept_failed = False
+        self._ending = False
 
     def start(self) -> None:
         """Begin to accept, on a thread of its own."""
@@ -58,7 +59,7 @@ class AcceptServer(socketserver.TCPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve this client, and all who wait: a burst must not queue behind the poll."""
         self.serve(request, peer_name(client_address))
-        while True:
+        while not self._ending:
             try:
                 request, client_address = self.get_request()
             except OSError:
@@ -73,11 +74,24 @@ class AcceptServer(socketserver.TCPServer):
                 self.shutdown_request(request)
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Whether to serve this client. Raises nothing: socketserver would accept nobody any more."""
+        try:
+            return self.admits(request, client_address)
+        except Exception:  # noqa: BLE001 - one client's fault must not cost the next one
+            self.handle_error(request, client_address)
+            return False
+
+    def admits(self, request: Any, client_address: Any) -> bool:
         """Whether this client may connect: everyone on this host, else those in `allow`."""
         if is_welcome(request, client_address, self.allow):
             return True
         self.log.emit(events.CLIENT_REJECTED(client=peer_name(client_address), reason=f"not in {self.allow_option}"))
         return False
+
+    def shutdown(self) -> None:
+        """Accept no more, however many wait."""
+        self._ending = True
+        super().shutdown()
 
     def shutdown_request(self, request: Any) -> None:
         """Part with a client."""

@@ -25,7 +25,6 @@ class PolicyServer(AcceptServer):
         super().__init__(listening, log, allow)
         self._pool = pool
         self._full_told = False
-        self._ending = False
 
     def get_request(self) -> tuple[Any, Any]:
         """Accept one client, once there is room; the rest wait in the listen backlog."""
@@ -44,8 +43,3 @@ class PolicyServer(AcceptServer):
         """Give the client to a worker."""
         set_client_options(sock)
         self._pool.hand_over(sock, peer)
-
-    def shutdown(self) -> None:
-        """Accept no more."""
-        self._ending = True
-        super().shutdown()

@@ -46,7 +46,7 @@ class ControlServer(AcceptServer):
         self.operations = operations
         self._places = threading.BoundedSemaphore(CLIENTS_MAX)
 
-    def verify_request(self, request: Any, client_address: Any) -> bool:
+    def admits(self, request: Any, client_address: Any) -> bool:
         """Whether this client may give orders and there is room for it; who may not is told so."""
         try:
             peer = peer_of(request)
