@@ -52,6 +52,7 @@ class Listening:
         """Listen. Raises `ListenError`; then nothing stays open."""
         self.warnings: list[str] = []
         self._opened: list[socket.socket] = []
+        self._files: dict[str, os.stat_result] = {}  # of the unix sockets that we made
         self._passed = [sock for _, sock in passed]
         self.control = [sock for name, sock in passed if name == "control"]
         self.http = [sock for name, sock in passed if name == "http"]
@@ -72,10 +73,13 @@ class Listening:
         """Stop listening, and remove the unix sockets that we made."""
         close_sockets(self._passed)
         opened, self._opened = self._opened, []
-        paths = [sock.getsockname() for sock in opened if sock.family == socket.AF_UNIX]
+        files, self._files = self._files, {}
+        # Before the sockets are closed: whoever begins to listen there from then on keeps its own.
+        for path, made in files.items():
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.lstat(path), made):
+                    os.unlink(path)
         close_sockets(opened)
-        for path in paths:
-            _unlink(path)
 
     def _open_all(self, option: str, listeners: Sequence[Listener]) -> list[socket.socket]:
         """Listen on all; a loopback family that the host lacks is a warning while another listener works."""
@@ -88,6 +92,8 @@ class Listening:
                 continue
             opened += found
             self._opened += found
+            if isinstance(listener.address, UnixAddress):
+                self._files[listener.address.path] = os.lstat(listener.address.path)
         if not opened:
             raise ListenError("; ".join(self.warnings))
         return opened
