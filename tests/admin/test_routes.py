@@ -7,7 +7,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -55,6 +55,17 @@ def test_the_page_is_given_to_who_names_this_host(host: str) -> None:
 def test_the_page_is_not_given_to_a_strangers_name(host: str) -> None:
     """A name that anybody can register and point at our address opens no door."""
     assert (200 if host == "127.0.0.1." else 421) == page_status(host)
+
+
+@pytest.mark.parametrize("path", ["/readyz", "/status.json", "/metrics"])
+def test_a_daemon_that_does_not_answer_is_told(path: str) -> None:
+    """To a load balancer, and to who looks what is wrong."""
+
+    def stalled(*_: object) -> NoReturn:
+        raise TimeoutError
+
+    response = Site(stalled, stalled).respond(Query(path, "localhost", ""))
+    assert (503, b"no event loop answers\n") == (response.status, response.body)
 
 
 def peer_may_connect(listening: socket.socket, log: EventLog, peer: str, own: str = "192.0.2.1") -> bool:

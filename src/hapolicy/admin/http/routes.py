@@ -44,7 +44,12 @@ class Site:
     def respond(self, query: Query) -> Response:
         """The answer to a query."""
         found = self._paths.get(query.path)
-        return found(query) if found else plain(HTTPStatus.NOT_FOUND, f"there are: {' '.join(self._paths)}")
+        if found is None:
+            return plain(HTTPStatus.NOT_FOUND, f"there are: {' '.join(self._paths)}")
+        try:
+            return found(query)
+        except TimeoutError:  # http.server would take it for the client's, and end the connection without a word
+            return plain(HTTPStatus.SERVICE_UNAVAILABLE, "no event loop answers")
 
     def _status_page(self, query: Query) -> Response:
         return self._page if self._is_us(query.host) else _MISDIRECTED
