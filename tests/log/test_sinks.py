@@ -240,3 +240,11 @@ def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
         sink.write("{}", {}, Level.INFO)
         assert b"{}\n" == reader.read(100)
         os.close(sink._descriptor)
+
+
+@pytest.mark.parametrize(("wanted", "stream"), [(LogSink.STDOUT, "stdout"), (LogSink.STDERR, "stderr")])
+def test_a_closed_output_is_not_written_to(monkeypatch: pytest.MonkeyPatch, wanted: LogSink, stream: str) -> None:
+    """``>&-`` leaves its number to what is opened next, a client's socket or what wakes an event loop."""
+    monkeypatch.setattr(sinks.os.path, "exists", lambda path: False)
+    monkeypatch.setattr(sys, stream, None)
+    assert "NoSink" == kind_of(wanted)

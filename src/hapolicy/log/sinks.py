@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import stat
+import sys
 import syslog
 import time
 from collections.abc import Mapping
@@ -132,7 +133,9 @@ def open_sink(wanted: LogSink, path: str | None = None, *, stdio: bool) -> Sink:
     if wanted is LogSink.SYSLOG:
         return SyslogSink()
     descriptor = 1 if wanted is LogSink.STDOUT and not stdio else 2
-    if stdio and is_client(descriptor):
+    # What was closed when Python began (>&-) may be a socket's or an eventfd's number by now.
+    is_closed = (sys.stdout if descriptor == 1 else sys.stderr) is None
+    if is_closed or (stdio and is_client(descriptor)):
         return SyslogSink() if os.path.exists(_SYSLOG_SOCKET) else NoSink()
     return DescriptorSink(descriptor)
 
