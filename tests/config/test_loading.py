@@ -62,6 +62,13 @@ def test_a_comment_may_hold_anything(write: Write, text: str) -> None:
     assert ["-l"] == expand_files([write(text)])
 
 
+@pytest.mark.parametrize("end", ["\f", "\v", "\x1c", "\x85", "\u2028"])
+def test_only_a_newline_ends_a_line(write: Write, end: str) -> None:
+    """As for a shell: what follows another one in a comment is no argument, and in quotes it closes none."""
+    assert ["-l", "-v"] == expand_files([write(f"-l # see{end}-s\n-v\r\n")])
+    assert [f"a{end}b"] == expand_files([write(f"'a{end}b'")])
+
+
 def test_a_byte_order_mark_is_no_part_of_the_first_word(write: Write) -> None:
     """Some editors put one before all text."""
     assert ["-l"] == expand_files([write("\ufeff-l\n")])

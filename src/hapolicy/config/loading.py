@@ -138,7 +138,7 @@ def _read_file(path: str) -> list[str]:
             if not stat.S_ISREG(mode):
                 raise ConfigError(f"@{path}: not a regular file{right_example('@FILE')}")
             with open(descriptor, encoding="utf-8-sig", closefd=False) as file:  # some editors begin one with a BOM
-                lines = file.read().splitlines()
+                lines = file.read().split("\n")  # str.splitlines() knows ten other line ends, no shell does
         finally:
             os.close(descriptor)  # `open` leaves it open when it fails
     except (OSError, UnicodeDecodeError) as error:
