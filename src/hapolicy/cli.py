@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import syslog
@@ -19,6 +20,8 @@ from hapolicy.log.sinks import IDENTIFIER, is_client, open_sink
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run hapolicy; returns the exit status."""
     words = sys.argv[1:] if arguments is None else arguments
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what the locale lacks ends no --check; stderr has it
     stdin_is_client = stdin_is_connected_socket()
     try:
         options = parse(words)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import subprocess
@@ -185,6 +186,15 @@ def test_check_prints_what_would_run() -> None:
     service = "A at 127.0.0.1:10023, prio 9, weight 2, timeout 1.5 s"
     for expected in (address, "control   unix:/run/c", "http      127.0.0.1:10061", service, "unix:/run/b", "dunno"):
         assert expected in done.stdout
+
+
+def test_check_prints_what_the_locale_lacks() -> None:
+    """As an escape, and ends with 0."""
+    command = [sys.executable, "-m", "hapolicy", "--check", *SERVICE, "-d", "REJECT caf\u00e9"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (0, "") == (done.returncode, done.stderr)
+    assert "REJECT caf\\xe9" in done.stdout
 
 
 def test_check_connect_asks_each_service() -> None:
