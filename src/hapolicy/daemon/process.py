@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
@@ -24,7 +25,8 @@ LOG_CLOSE_S = 2.0
 def raise_descriptor_limit() -> None:
     """Use what the hard limit allows: a client and a connection take a descriptor each, and 1024 are soon gone."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with contextlib.suppress(OSError, ValueError):  # fs.nr_open is below it by now: what there is must do
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def block_signals() -> None:
