@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 
@@ -114,3 +115,10 @@ def test_the_next_try_is_the_senders_too() -> None:
         next_of[first.upstream.name].add(world.sent[0].upstream.name)
         world.answer_all()
     assert {"A": {"B", "C"}, "B": {"A", "C"}, "C": {"A", "B"}} == next_of
+
+
+@pytest.mark.parametrize("digest", [bytes(8), b"\xff" * 8])
+def test_the_ends_of_the_hash_are_scores_too(monkeypatch: pytest.MonkeyPatch, digest: bytes) -> None:
+    """Neither is rounded to a share of 0 or 1, which have no logarithm or a useless one."""
+    monkeypatch.setattr(hashlib, "blake2b", lambda *_, **__: SimpleNamespace(digest=lambda: digest))
+    assert 0 < score("A", b"key", 1.0) < math.inf

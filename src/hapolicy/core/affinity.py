@@ -15,6 +15,8 @@ from collections.abc import Iterable
 _IPV4_PREFIX = 24
 _IPV6_PREFIX = 64
 
+_BELOW_1 = math.nextafter(1.0, 0.0)
+
 
 def key_of(attributes: Iterable[tuple[str, bytes]]) -> bytes | None:
     """What is hashed of these attributes; None when one is empty: such a request takes a turn.
@@ -49,4 +51,4 @@ def score(name: str, key: bytes, weight: float) -> float:
 
     digest = hashlib.blake2b(key, digest_size=8, key=name.encode()[:64]).digest()
     spread = (int.from_bytes(digest) + 0.5) / 2.0**64
-    return -weight / math.log(spread)
+    return -weight / math.log(min(spread, _BELOW_1))  # the last few are rounded to 1
