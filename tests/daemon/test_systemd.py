@@ -66,3 +66,16 @@ def test_ready_is_not_lost_while_the_service_manager_is_busy(tmp_path: Path, mon
         except BlockingIOError:
             pass
         assert b"READY=1" == messages[-1]
+
+
+@pytest.mark.parametrize(
+    ("microseconds", "expected"),
+    [("30000000", 30.0), ("", None), ("0", None), ("-1", None), ("\u00b2", None), ("9" * 5000, None)],
+)
+def test_how_often_the_watchdog_is_to_be_heard(
+    monkeypatch: pytest.MonkeyPatch, microseconds: str, expected: float | None
+) -> None:
+    """What is no number of microseconds, as str.isdigit() or int() have it or not, asks for none."""
+    monkeypatch.delenv("WATCHDOG_PID", raising=False)
+    monkeypatch.setenv("WATCHDOG_USEC", microseconds)
+    assert expected == systemd.watchdog_s()

@@ -47,7 +47,8 @@ def watchdog_s() -> float | None:
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     microseconds = os.environ.get("WATCHDOG_USEC", "")
-    return int(microseconds) / 1e6 if microseconds.isdigit() and int(microseconds) else None
+    is_number = microseconds.isascii() and microseconds.isdigit() and len(microseconds) < 16
+    return int(microseconds) / 1e6 if is_number and int(microseconds) else None
 
 
 def passed_sockets() -> list[tuple[str, socket.socket]]:
