@@ -17,28 +17,37 @@ from hapolicy.log.eventlog import EventLog
 from hapolicy.log.sinks import IDENTIFIER, is_client, open_sink
 
 
+class Unwritten(Exception):
+    """What was to be printed could not be: a full disk."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run hapolicy; returns the exit status."""
-    words = sys.argv[1:] if arguments is None else arguments
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # what the locale lacks ends no --check; stderr has it
-    stdin_is_client = stdin_is_connected_socket()
     try:
-        options = parse(words)
-        settings = settings_from(options, stdin_is_client=stdin_is_client)
-        if options.check:
-            _check_parts(settings)
-            _print_plan(settings)
-            if options.connect:
-                return _try_services(settings)
-        else:
-            _run(settings, lambda: settings_from(parse(words), stdin_is_client=stdin_is_client))
-    except Asked as asked:
-        print(asked, end="")
+        return _outcome(sys.argv[1:] if arguments is None else arguments)
     except UsageError as error:
         return _complain(str(error), os.EX_USAGE)
     except SettingsError as error:
         return _complain(str(error), os.EX_CONFIG)
+    except Unwritten as error:
+        return _complain(str(error), os.EX_IOERR)
+
+
+def _outcome(words: Sequence[str]) -> int:
+    stdin_is_client = stdin_is_connected_socket()
+    try:
+        options = parse(words)
+    except Asked as asked:
+        _say(str(asked).rstrip("\n"))
+        return os.EX_OK
+    settings = settings_from(options, stdin_is_client=stdin_is_client)
+    if options.check:
+        _check_parts(settings)
+        _print_plan(settings)
+        return _try_services(settings) if options.connect else os.EX_OK
+    _run(settings, lambda: settings_from(parse(words), stdin_is_client=stdin_is_client))
     return os.EX_OK
 
 
@@ -78,7 +87,7 @@ def _print_plan(settings: Settings) -> None:
     from hapolicy.config.plan import lines_of
 
     for line in lines_of(settings):
-        print(line)
+        _say(line)
     for argument, warning in settings.warnings:
         print(f"hapolicy: warning: {quoted(argument)}: {warning}", file=sys.stderr)
 
@@ -89,14 +98,25 @@ def _try_services(settings: Settings) -> int:
 
     status = os.EX_OK
     for line, well in lines_of(settings):
-        print(line)
+        _say(line)
         status = status if well else os.EX_UNAVAILABLE
     return status
 
 
+def _say(line: str) -> None:
+    """Print it. Who reads a pipe may have seen enough (head(1)); what was found out stands all the same."""
+    try:
+        print(line, flush=True)
+    except OSError as error:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())  # Python would try again at its end
+        if not isinstance(error, BrokenPipeError):
+            raise Unwritten(f"the output could not be written: {error.strerror}") from None
+
+
 def _complain(text: str, status: int) -> int:
-    """One line on stderr; where that leads to smtpd (spawn(8)), to syslog instead."""
-    if is_client(2):
+    """One line on stderr; where that leads to smtpd (spawn(8)) or is closed, to syslog instead."""
+    if sys.stderr is None or is_client(2):  # print() would take stdout for None
         syslog.openlog(IDENTIFIER, syslog.LOG_PID, syslog.LOG_MAIL)
         syslog.syslog(syslog.LOG_ERR, text)
     else:

@@ -64,6 +64,7 @@ WRITTEN = {
 _NO_KEY = "after a comma is not KEY=VALUE; there are: max, hedge, probe, slow-start, suspect"
 _NO_MAX = "is not a whole number from 1 to 100000"
 BAD = {
+    "A=h:25\0max=1": "a NUL, which no name, path or action can hold",
     "": "no NAME= before the address",
     "A": "no NAME= before the address",
     "h:25": "no NAME= before the address",

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.client import PolicyClient
 from tests.support.daemon import Daemon
-from tests.support.procs import hapolicy
+from tests.support.procs import PATIENCE_S, hapolicy
 from tests.support.sample import Sample
 
 SERVICE = ["-s", "A=127.0.0.1:10023"]
@@ -195,6 +195,31 @@ def test_check_prints_what_the_locale_lacks() -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (0, "") == (done.returncode, done.stderr)
     assert "REJECT caf\\xe9" in done.stdout
+
+
+@pytest.mark.parametrize("words", [["--check", "--connect"], ["--help"], ["--version"]])
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        ("| true", (0, "")),
+        (">/dev/full", (74, "hapolicy: the output could not be written: No space left on device\n")),
+        (">&-", (0, "")),
+    ],
+)
+def test_output_that_nobody_reads(words: list[str], output: str, expected: tuple[int, str]) -> None:
+    """Has had its reader (head(1)), or a full disk; a traceback is neither."""
+    with Sample("A") as a:
+        script = f'set -o pipefail; sleep 0.1; "$@" {output}'
+        command = ["bash", "-c", script, "bash", sys.executable, "-m", "hapolicy", *words, "-s", a.service()]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert expected == (done.returncode, done.stderr)
+
+
+def test_a_complaint_never_reaches_stdout() -> None:
+    """Where stderr is closed either: under --stdio a client may be there."""
+    command = ["sh", "-c", '"$0" -m hapolicy --nonsense 2>&-', sys.executable]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert (USAGE, "") == (done.returncode, done.stdout)
 
 
 def test_check_connect_asks_each_service() -> None:

@@ -77,6 +77,8 @@ class Service:
 
 def parse_service(text: str) -> Service:
     """The service that a ``-s`` argument defines. Raises `ServiceError`."""
+    if "\0" in text:
+        raise ServiceError("a NUL, which no name, path or action can hold")
     definition, *pairs = (part.replace("\0", ",") for part in text.replace(",,", "\0").split(","))
     name, equals, rest = definition.partition("=")
     if not equals:
