@@ -33,6 +33,8 @@ def begin_connect(address: SocketAddress) -> tuple[socket.socket, bool]:
         number = sock.connect_ex(where)
         if number not in (0, errno.EINPROGRESS):
             raise OSError(number, os.strerror(number))
+        if number == 0 and _leads_to_itself(sock):
+            raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
     except BaseException:
         sock.close()
         raise
@@ -56,9 +58,22 @@ def set_client_options(sock: socket.socket) -> None:
 
 
 def pending_error(sock: socket.socket) -> OSError | None:
-    """What has happened to the connection (SO_ERROR), None for nothing."""
+    """How the connecting ended (SO_ERROR), None for well.
+
+    A port of the ephemeral range where nobody listens may be given to us, who connect to it: TCP then connects the
+    socket with itself (RFC 9293, simultaneous open).
+    """
     number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if not number and _leads_to_itself(sock):
+        number = errno.ECONNREFUSED
     return OSError(number, os.strerror(number)) if number else None
+
+
+def _leads_to_itself(sock: socket.socket) -> bool:
+    try:
+        return sock.family != socket.AF_UNIX and sock.getsockname() == sock.getpeername()
+    except OSError:  # it has ended already: that is an event of its own
+        return False
 
 
 def kind_of(error: OSError) -> FailureKind:
