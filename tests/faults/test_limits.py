@@ -6,6 +6,7 @@ import contextlib
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -79,6 +80,24 @@ def test_without_descriptors_who_is_served_is_answered(spare: int, matrix: Matri
         assert [] == daemon.events_of("service.down") + daemon.events_of("daemon.error")
         assert 1 == len(daemon.events_of("server.accept_failed"))
         wait_until(lambda: Resources.of(daemon.pid).threads <= start.threads, "as many threads as before")
+
+
+def test_clients_that_take_the_last_descriptor_do_not_end_the_start() -> None:
+    """They wait already when it starts; what it has to load from files it has loaded before it accepts."""
+    with Sample("A") as a, socket.create_server(("127.0.0.1", 0), backlog=256) as listening:
+        clients = [PolicyClient(socket.create_connection(listening.getsockname())) for _ in range(60)]
+        for client in clients:
+            client.send(request(instance="early"))
+        start = (
+            f"import os, sys; os.dup2({listening.fileno()}, 3);"
+            "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1');"
+            "os.execv(sys.executable, [sys.executable, '-m', 'hapolicy', *sys.argv[1:]])"
+        )
+        program = [need("prlimit", "util-linux"), "--nofile=24:24", sys.executable, "-c", start]
+        with Daemon("-s", a.service(), program=program, pass_fds=[listening.fileno()]):
+            for client in clients:
+                with client:
+                    assert client.action() in ("DUNNO A early", "dunno")
 
 
 def test_without_descriptors_a_reload_and_the_end_go_well(tmp_path: Path) -> None:

@@ -73,9 +73,9 @@ class Daemon:
 
     def _serve(self, listening: Listening) -> None:
         watchdog = Watchdog(listening.clients, self._pool, self._log)
+        self._log.warm()  # what it loads are files: clients could have taken the last descriptor
         self._start(listening)
         systemd.notify("READY=1", watchdog.status_line(), patience_s=_READY_S)
-        self._log.warm()
         if interval_s := systemd.watchdog_s():
             watchdog.start(interval_s)
         why = self._wait_for_stop()
