@@ -11,7 +11,7 @@ import pytest
 from hapolicy.core.address import TcpAddress
 from hapolicy.log.eventlog import EventLog
 from hapolicy.net import resolver
-from hapolicy.net.resolver import Resolution, Resolver
+from hapolicy.net.resolver import Deliver, Resolution, Resolver, Watched
 from tests.support.procs import PATIENCE_S, wait_until
 
 OLD, NEW = (Resolution(((socket.AF_INET, (f"192.0.2.{number}", 25)),)) for number in (1, 2))
@@ -62,3 +62,27 @@ def test_a_zone_is_looked_up_again(names: Resolver) -> None:
     wait_until(lambda: got == [OLD], "the first look-up")
     watch.refresh()
     wait_until(lambda: got[1:] == [NEW], "another one")
+
+
+def test_an_interest_that_begins_while_the_last_one_ends(
+    names: Resolver, told: list[Resolution], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of another worker: the name is looked up on."""
+    address = TcpAddress("a.test", 25)
+    last = names.watch(address, lambda _: None)
+    ender = threading.Thread(target=last.stop)
+    add = Watched.add
+
+    def add_late(watched: Watched, deliver: Deliver) -> None:
+        ender.start()
+        ender.join(0.3)  # it ends here, unless it has to wait for us
+        add(watched, deliver)
+
+    monkeypatch.setattr(Watched, "add", add_late)
+    got: list[Resolution] = []
+    watch = names.watch(address, got.append)
+    ender.join()
+    wait_until(lambda: got, "the first look-up")
+    came = len(got)
+    watch.refresh()
+    wait_until(lambda: len(got) > came, "another one")

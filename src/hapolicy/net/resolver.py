@@ -54,9 +54,13 @@ class Watched:
             self._changed.notify()
 
     def add(self, deliver: Deliver) -> None:
-        """Tell this one, too."""
+        """Tell this one from now on, too."""
         with self._changed:
             self._deliver.append(deliver)
+
+    def tell(self, deliver: Deliver) -> None:
+        """Tell this one what is known already."""
+        with self._changed:
             known = self._known
         told = None
         while known is not told and known is not None:
@@ -135,7 +139,7 @@ class Watch:
 
 
 class Resolver:
-    """Watches names; those of several services or workers are looked up once. Called from one thread at a time."""
+    """Watches names; those of several services or workers are looked up once."""
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
@@ -152,7 +156,8 @@ class Resolver:
         with self._lock:
             watched = self._names.get(address) or Watched(address, self._log)
             self._names[address] = watched
-        watched.add(deliver)
+            watched.add(deliver)  # another worker's last interest may end meanwhile, and with it the look-ups
+        watched.tell(deliver)
         return Watch(watched, lambda: self._end(address, watched, deliver))
 
     def stop(self) -> None:
