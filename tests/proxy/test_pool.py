@@ -14,6 +14,7 @@ from hapolicy.core.protocol import Request
 from hapolicy.core.rules import RequestRules
 from hapolicy.core.service import parse_service
 from hapolicy.daemon.process import tell_status
+from hapolicy.proxy.pool import UnknownService
 from tests.proxy.asking import ask_at_once, client_of, service_of
 from tests.support.capture import Capture
 from tests.support.client import request
@@ -34,6 +35,49 @@ def test_a_drain_survives_a_changed_address(make_pool: MakePool) -> None:
     pool.ready("A")
     wait_until(lambda: service_of(pool, "B").state == "up", "a probe")
     assert {"B"} == {answer.split()[1] for answer in ask_at_once(pool, 4)}
+
+
+@pytest.mark.parametrize(("before", "after", "most"), [(4, 1, 5), (1, 4, 8), (4, 1, 2)])
+def test_another_number_of_workers_changes_no_limit(make_pool: MakePool, before: int, after: int, most: int) -> None:
+    """It takes a restart: max=N is divided by the workers that there are, each of which needs a connection."""
+    pool = make_pool("A=127.0.0.1:9", workers=before)
+    pool.adopt(replace(pool.settings, workers=after, services=(parse_service(f"A=127.0.0.1:9,max={most}"),)))
+    limits = [connections.limit for worker in pool.workers for connections in worker.connections.values()]
+    assert [max(1, most // before)] * before == limits
+
+
+def test_a_reload_that_waits_in_vain_leaves_no_worker_behind(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One stood still: all go by the new settings once they turn again."""
+    monkeypatch.setattr("hapolicy.proxy.pool._CALL_MAX_S", 0.1)
+    monkeypatch.setattr("hapolicy.net.loop._AFTER_A_PAUSE_S", 0.1)
+    pool = make_pool("A=127.0.0.1:9", workers=2)
+    held = threading.Event()
+    pool.workers[0].post(held.wait)
+    with pytest.raises(TimeoutError):
+        pool.adopt(replace(pool.settings, services=(parse_service("B=127.0.0.1:9"),)))
+    assert ["B"] == [service.name for service in pool.settings.services]
+    assert ["B"] == [upstream.name for upstream in pool.workers[1].plan.upstreams]
+    held.set()
+    wait_until(lambda: ["B"] == [upstream.name for upstream in pool.workers[0].plan.upstreams], "the late one")
+
+
+def test_an_order_that_a_worker_cannot_carry_out_reaches_the_others(make_pool: MakePool) -> None:
+    """In the middle of a reload one of them knows the service no more, or not yet."""
+    pool = make_pool("A=127.0.0.1:9", workers=2)
+    pool._services[0].reconfigure(replace(pool.settings, services=(parse_service("B=127.0.0.1:9"),)))
+    with pytest.raises(UnknownService):
+        pool.drain("A")
+    assert pool.workers[1].plan.upstreams[0].draining
+
+
+def test_a_call_in_a_pause_of_the_process(make_pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time for it is over before the worker has had its turn: it gets one."""
+    monkeypatch.setattr("hapolicy.proxy.pool._CALL_MAX_S", 0.1)
+    pool = make_pool("A=127.0.0.1:9")
+    pool.workers[0].post(lambda: time.sleep(0.4))
+    pool.adopt(pool.settings)
 
 
 def test_a_service_that_is_configured_no_more_ends(make_pool: MakePool) -> None:

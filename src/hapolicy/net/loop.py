@@ -20,6 +20,16 @@ T = TypeVar("T")
 # A wait or a turn that took so much longer than it should: the loop is no judge of time until it has caught up.
 STOOD_STILL_S = 0.1
 
+# When the process stood still while somebody waited for the loop, that has had no turn yet: it gets this time for one.
+_AFTER_A_PAUSE_S = 1.0
+
+
+def _waited_for(outcome: queue.SimpleQueue[T], timeout_s: float) -> T:
+    for patience_s in (timeout_s, _AFTER_A_PAUSE_S):
+        with contextlib.suppress(queue.Empty):
+            return outcome.get(timeout=patience_s)
+    raise TimeoutError("the event loop does not answer")
+
 
 class LongestTurn:
     """The longest turn of a loop in the last half minute to minute."""
@@ -87,10 +97,7 @@ class Loop:
                 outcome.put((None, error))
 
         self.post(carry_out)
-        try:
-            value, error = outcome.get(timeout=timeout_s)
-        except queue.Empty:
-            raise TimeoutError("the event loop does not answer") from None
+        value, error = _waited_for(outcome, timeout_s)
         if error is not None:
             raise error
         return value  # type: ignore[return-value]

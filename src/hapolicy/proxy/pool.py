@@ -93,10 +93,13 @@ class Pool:
     # Settings and operators
 
     def adopt(self, settings: Settings) -> None:
-        """Go by other settings from now on: one posted call a worker. Raises TimeoutError."""
+        """Go by other settings from now on: one posted call a worker.
+
+        Raises TimeoutError when one is late; it carries the call out all the same.
+        """
         self._changes.default_action = settings.requests.default_action
-        self._each(lambda services: services.reconfigure(settings))
         self.settings = settings
+        self._each(lambda services: services.reconfigure(settings))
 
     def drain(self, name: str) -> None:
         """Ask the service nothing new; what it was asked finishes. Raises `UnknownService`."""
@@ -167,8 +170,15 @@ class Pool:
         return max([each.overdue_s for each in snapshots], default=0.0)
 
     def _each(self, call: Callable[[Services], None]) -> None:
+        """Have each worker call it. Where one is late, or in mid-reload does not know the service, the others do."""
+        failures: list[Exception] = []
         for services in self._services:
-            services.worker.call(partial(call, services), _CALL_MAX_S)
+            try:
+                services.worker.call(partial(call, services), _CALL_MAX_S)
+            except (TimeoutError, UnknownService) as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
 
 
 class _Operator:

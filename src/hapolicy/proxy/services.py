@@ -32,6 +32,7 @@ class Services:
         self.worker = worker
         self._resolver = resolver
         self._changes = changes
+        self._workers = settings.workers  # that were started: a reload with another number changes nothing
         self._retired: dict[Upstream, float] = {}  # and since when
         self.reconfigure(settings)
 
@@ -54,7 +55,7 @@ class Services:
 
     def _upstream(self, service: Service, settings: Settings, known: Upstream | None) -> Upstream:
         health, hedge = settings.health, settings.requests.hedge
-        limit = service.max_connections and service.max_connections // settings.workers
+        limit = service.max_connections and max(1, service.max_connections // self._workers)
         if known is not None and known.service.address == service.address:
             known.redefine(service, health, hedge)
             self.worker.connections[known].set_limit(limit)
