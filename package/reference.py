@@ -28,17 +28,17 @@ def options_page() -> str:
 def _options() -> Iterator[str]:
     yield "# Options of hapolicy\n"
     yield "`hapolicy [@FILE ...] [OPTIONS] -s NAME=ADDRESS:PORT[:PRIO[:WEIGHT[:TIMEOUT]]][,KEY=VALUE...] [-s ...]`\n"
-    yield "`@FILE` stands for the arguments in FILE: several to a line as a shell splits them, `#` begins a comment."
-    yield "FILE is a regular file. A comma in a socket path or an action after `-s` is written twice.\n"
+    yield "`@FILE` stands for the arguments in FILE: several to a line as a shell splits them; `#` begins a comment."
+    yield "FILE must be a regular file. In `-s`, double each comma in a socket path or an action.\n"
     yield "| option | default | meaning | example |"
     yield "|---|---|---|---|"
     for option in OPTIONS:
         words = " ".join([", ".join(option.flags), option.metavar]).strip().replace("|", "\\|")
         example = f"`{option.example}`" if option.example else ""
-        restart = "" if option.reloads else " A change takes a restart."
+        restart = "" if option.reloads else " A change needs a restart."
         meaning = (option.help + restart).replace("|", "\\|")
         yield f"| `{words}` | {option.shown} | {meaning} | {example} |"
-    yield "| `--help`, `--version` | | Print, and exit; not in a FILE. | |"
+    yield "| `--help`, `--version` | | Print it and exit; not in a FILE. | |"
 
 
 def events_page() -> str:
@@ -49,7 +49,7 @@ def events_page() -> str:
 def _events() -> Iterator[str]:
     yield "# Log events\n"
     yield "One JSON object each. All have `timestamp` (UTC), `level` and `event`; durations are in seconds (`_s`) or"
-    yield "milliseconds (`_ms`). What strangers wrote is escaped to printable characters and cut at 512.\n"
+    yield "milliseconds (`_ms`). What senders and services wrote is escaped to printable characters and cut at 512.\n"
     for name, kind in sorted(REGISTRY.items()):
         yield f"## {name}\n"
         yield f"{kind.level.name.lower()}. {kind.meaning}"
@@ -107,7 +107,7 @@ def metrics_page() -> str:
 
 def _metrics() -> Iterator[str]:
     yield "# Metrics\n"
-    yield "At `/metrics` of `--http`, in the Prometheus and OpenMetrics formats. Counters begin anew with the daemon.\n"
+    yield "At `/metrics` of `--http`, in the Prometheus and OpenMetrics formats. Counters start at 0 with the daemon.\n"
     yield "| metric | type | labels | meaning |"
     yield "|---|---|---|---|"
     for family in sorted(StatusCollector(_status).collect(), key=lambda family: family.name):

@@ -64,6 +64,7 @@ def status(*services: dict[str, Any], **values: Any) -> dict[str, Any]:
             {"outcome": "answered", "state": "RCPT", "count": 18_000},
             {"outcome": "answered", "state": "DATA", "count": 339},
             {"outcome": "defaulted", "state": "RCPT", "count": 2},
+            {"outcome": "suspect", "state": "RCPT", "count": 1},
         ],
         "services": list(services),
         "changes": [],
@@ -73,15 +74,15 @@ def status(*services: dict[str, Any], **values: Any) -> dict[str, Any]:
 
 BUSY = status(
     service(
-        "GREY1", weight=2.0, queries=12_345, answers=12_340, failed=3, in_flight=2, share=2 / 3, p50_s=0.00123,
+        "GREY1", weight=2.0, queries=12_349, answers=12_340, failed=3, in_flight=6, share=2 / 3, p50_s=0.00123,
         p99_s=0.0141, failures={"closed": 1, "answer_timeout": 2}, last_error="answer_timeout: no answer within 30 s",
-        last_error_age_s=11_530.5, connections_busy=2, connections_idle=3, connections_waiting=1, max_connections=6,
+        last_error_age_s=11_530.5, connections_busy=5, connections_waiting=1, max_connections=6,
         queued=5, queued_for_s=0.25, hedges_sent=8, hedges_won=5, hedges_lost=2, suspects=1,
     ),
     service(
         "GREY2", address="[2001:db8::2]:10031", weight=0.5, state="down", trial_in_s=16.2, queries=6002,
         answers=5999, failed=3, share=1 / 3, p50_s=0.000456, p99_s=1.52, failures={"refused": 3}, probes_failed=4,
-        last_error="refused: Connection refused", last_error_age_s=13.2,
+        last_error="refused: Connection refused", last_error_age_s=1.2,
     ),
     service("SPARE", address="unix:/run/spare", prio=20, state="probing"),
     service("OLD", address="old.example.org:10031", prio=30, state="draining"),
@@ -89,20 +90,20 @@ BUSY = status(
 
 GOLDEN = """\
 hapolicy 2.0.0, pid 4711, running for 3 d 4 h, 87 of 1000 clients
-requests: 18339 answered, 2 defaulted, 0 suspect; default action dunno; log level info
+requests: 18339 answered, 2 defaulted, 1 suspect; default action dunno; log level info
 
 SERVICE  ADDRESS                PRIO  WEIGHT  STATE                  IN FLIGHT  QUERIES  ANSWERS  FAILED      P50    P99   SHARE
-GREY1    10.0.0.1:10031           10       2  up                             2    12345    12340       3   1.2 ms  14 ms  66.7 %
+GREY1    10.0.0.1:10031           10       2  up                             6    12349    12340       3   1.2 ms  14 ms  66.7 %
 GREY2    [2001:db8::2]:10031      10     0.5  down for another 17 s          0     6002     5999       3  0.46 ms  1.5 s  33.3 %
 SPARE    unix:/run/spare          20       1  probing                        0        0        0       0        -      -       -
 OLD      old.example.org:10031    30       1  draining                       0        0        0       0        -      -       -
 
 CONNECTIONS
-GREY1  2 busy, 3 idle, 1 waiting of 6; 5 requests queued for 250 ms; 8 hedged, 5 won, 2 lost; 1 suspect
+GREY1  5 busy, 1 waiting of 6; 5 requests queued for 250 ms; 8 hedged, 5 won, 2 lost; 1 suspect
 
 FAILURES
 GREY1  answer_timeout 2, closed 1; last: answer_timeout: no answer within 30 s (3 h 12 min ago)
-GREY2  refused 3, probes 4; last: refused: Connection refused (13 s ago)"""  # noqa: E501
+GREY2  refused 3, probes 4; last: refused: Connection refused (1 s ago)"""  # noqa: E501
 
 
 def test_the_golden_table() -> None:

@@ -23,7 +23,7 @@ service   A at h:25, prio 10, weight 1, timeout 30 s
 default   DEFER x, at the latest after 5 s
 suspect   REJECT y
 health    down after 1 failure in a row, for 0.5 s up to 2 s, probe tcp
-          probed when it has answered nobody for 30 s
+          probed when it has answered no request for 30 s
 hedge     0.2
 affinity  client_address,sender
 """

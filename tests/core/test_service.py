@@ -73,7 +73,7 @@ BAD = {
     "A=25": "no host before the port",
     "A=h": "no port after 'h'",
     "A=:25": "no host before the port",
-    "A==h:25": "'=h' is no IPv4 address, [IPv6] address or host name",
+    "A==h:25": "'=h' is not an IPv4 address, [IPv6] address or host name",
     "A=h:0": "port 0 is not between 1 and 65535",
     "A=h:65536": "port 65536 is not between 1 and 65535",
     "A=h:x": "port 'x' is not a number",

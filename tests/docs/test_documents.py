@@ -23,12 +23,12 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
     ("document", "reload"),
     [("docs/operating.md", r"\n## Reload\n(.*)"), ("package/man/hapolicy.8.in", r"\n\.B SIGHUP\n(.*?)\n\.TP")],
 )
-def test_what_takes_a_restart_is_listed(document: str, reload: str) -> None:
+def test_what_needs_a_restart_is_listed(document: str, reload: str) -> None:
     """What is said of a reload names each option that it cannot change, and no other one."""
     text = (ROOT / document).read_text().replace(r"\-", "-")
     told = re.search(reload, text, re.DOTALL)
     assert told
-    assert re.search(r"take\s+a\s+restart", told[1])
+    assert re.search(r"need\s+a\s+restart", told[1])
     fixed = {option.name for option in OPTIONS if not option.reloads}
     assert set(_FIXED.values()) == fixed == set(re.findall(r"--[a-z-]+", told[1]))
 

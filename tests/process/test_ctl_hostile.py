@@ -72,7 +72,7 @@ def test_a_stranger_is_refused(sample: Sample, folder: Path, mode: str) -> None:
         assert 1 == len(text.splitlines()), text
         if mode == "666":
             assert STRANGER == daemon.wait_event("control.rejected")["uid"]
-            assert f"uid {STRANGER} may not" in text
+            assert f"uid {STRANGER} is not allowed" in text
 
 
 @needs_root

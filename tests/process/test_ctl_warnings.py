@@ -52,8 +52,8 @@ def test_reload_tells_what_is_doubtful(a: Sample, tmp_path: Path) -> None:
         file.write_text(f"-s {a.service()} -d drop --http 127.0.0.1:1\n")
         answer, warnings = daemon.warned("reload")
         assert "reloaded; 1 service: A\n" == answer
-        assert warnings[0].startswith("-d drop: 'drop' is no access(5) action; ")
-        assert ["--http: changed, which takes a restart"] == warnings[1:]
+        assert warnings[0].startswith("-d drop: 'drop' is not an access(5) action; ")
+        assert ["--http: changed, which needs a restart"] == warnings[1:]
         for argument in ("-d drop", "--http"):
             daemon.wait_event("config.warning", argument=argument)
         file.write_text(f"-s {a.service()}\n")

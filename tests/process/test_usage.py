@@ -237,7 +237,7 @@ def test_check_connect_asks_each_service() -> None:
         assert 69 == done.returncode
         assert "try       B: failed, refused: Connection refused\n" in done.stdout
     done = hapolicy("--connect", "-s", "A=127.0.0.1:1")
-    assert (78, "hapolicy: --connect tries the services, and goes with --check; example: --check --connect\n") == (
+    assert (78, "hapolicy: --connect tries the services, and needs --check; example: --check --connect\n") == (
         done.returncode,
         done.stderr,
     )

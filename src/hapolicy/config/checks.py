@@ -107,8 +107,10 @@ def _refuse_ourselves(services: Sequence[Service], listeners: Sequence[Listener]
     """A hapolicy that asks itself is full after one request."""
     for service in services:
         if any(_leads_to(service.address, listener.address) for listener in listeners):
-            named = f"{service.written_at}-s {service.name}={service.address}"
-            raise ConfigError(f"{named}: that is where hapolicy itself listens")
+            raise ConfigError(
+                f"{service.written_at}-s {service.name}={service.address}: that is where hapolicy itself listens;"
+                " give the service's own address, or another --listen"
+            )
 
 
 def _leads_to(address: Address, listening: Address) -> bool:
@@ -148,19 +150,19 @@ def doubts(settings: Settings) -> list[tuple[str, str]]:
     total_s = sum(service.timeout_s for service in settings.services)
     deadline = f"--deadline {rules.deadline_s:g}"
     if total_s > rules.deadline_s:
-        text = f"the timeouts of all services add up to {total_s:g} s, so not each of them may be asked in time"
+        text = f"the timeouts of all services add up to {total_s:g} s, so the last ones may not be asked in time"
         found.append((deadline, text))
     if rules.deadline_s > _POSTFIX_TIMEOUT_S - _MARGIN_S:
         text = f"Postfix gives up after {_POSTFIX_TIMEOUT_S} s (smtpd_policy_service_timeout, or timeout= in main.cf)"
         found.append((deadline, text))
-    unknown = "no attribute of this name is known; where it is missing, turns decide"
+    unknown = "not a known attribute; requests without it are shared by turns"
     found += [(f"--affinity {name}", unknown) for name in rules.affinity if name not in _ATTRIBUTES]
     for service in settings.services:
         hedge = service.hedge or rules.hedge
         if hedge.after_s is not None and hedge.after_s >= service.timeout_s:
             found.append((f"--hedge {hedge}", f"not below the timeout of {service.name}, so it has no effect there"))
         if isinstance(service.address, UnixAddress) and _PRIVATE.search(service.address.path):
-            text = "only Postfix can enter a folder 'private' of its queue; make it 127.0.0.1:PORT inet in master.cf"
+            text = "only Postfix can enter its folder 'private'; make the service 127.0.0.1:PORT inet in master.cf"
             found.append((f"-s {service.name}", text))
     probes = {service.probe or settings.health.probe for service in settings.services}
     if settings.probe_attributes and Probe.QUERY not in probes:
@@ -176,6 +178,8 @@ def _doubtful_actions(settings: Settings) -> list[tuple[str, str]]:
     for option, action in actions:
         first_word = action.split()[0]
         if not _ACTIONS.fullmatch(first_word):
-            text = f"{first_word!r} is no access(5) action; unless it is a restriction class, Postfix answers 451 4.3.5"
+            text = (
+                f"{first_word!r} is not an access(5) action; if no restriction class either, Postfix answers 451 4.3.5"
+            )
             found.append((f"{option} {action}".replace("= ", "="), text))
     return found

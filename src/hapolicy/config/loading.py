@@ -41,7 +41,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         raise UsageError(f"{where}{option}: {error.message}{right_example(option, given)}") from None
     for word in unknown:
         where = getattr(word, "where", "")
-        hint = f"; a file of arguments is given as @{printable(word)}" if word.startswith("/") else ""
+        hint = f"; for a file of arguments write @{printable(word)}" if word.startswith("/") else ""
         raise UsageError(f"{where}{printable(word)}: not an option{hint}; hapolicy --help lists them")
     return options
 
@@ -69,9 +69,11 @@ def settings_from(options: argparse.Namespace, *, stdin_is_client: bool) -> Sett
     """The settings that `options` mean. Raises `ConfigError`."""
     if options.stdio and (options.listen or options.no_stdio):
         other = "--listen" if options.listen else "--no-stdio"
-        raise ConfigError(f"--stdio serves the one client on stdin; it does not go with {other}")
+        raise ConfigError(
+            f"--stdio serves the one client on stdin, so it does not go with {other}; leave one of them out"
+        )
     if options.connect and not options.check:
-        raise ConfigError("--connect tries the services, and goes with --check; example: --check --connect")
+        raise ConfigError("--connect tries the services, and needs --check; example: --check --connect")
     is_daemon = options.no_stdio or options.listen or options.control or options.http
     log_path = options.log if isinstance(options.log, str) else None
     settings = Settings(
@@ -109,7 +111,9 @@ def _health(options: argparse.Namespace) -> HealthRules:
     if longest is None:
         longest = max(HealthRules.cooldown_max_s, options.cooldown)
     elif longest < options.cooldown:
-        raise ConfigError(f"--cooldown-max {longest:g} is below --cooldown {options.cooldown:g}")
+        raise ConfigError(
+            f"--cooldown-max {longest:g} is below --cooldown {options.cooldown:g}; leave it out, or raise it"
+        )
     return HealthRules(
         fail_max=options.fail_max,
         fail_rate=options.fail_rate,

@@ -46,7 +46,7 @@ class Option:
     example: str = ""
     examples: Mapping[str, str] = field(default_factory=dict)
     repeatable: bool = False
-    reloads: bool = True  # False: a change takes a restart
+    reloads: bool = True  # False: a change needs a restart
 
     @property
     def name(self) -> str:

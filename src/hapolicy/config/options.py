@@ -13,7 +13,7 @@ _SETTINGS, _HEALTH, _REQUESTS = Settings(services=()), HealthRules(), RequestRul
 OPTIONS: tuple[Option, ...] = (
     Option(
         ("-s", "--service"),
-        "A policy service. ADDRESS is IPv4, [IPv6], a host name, or unix:/path in the place of ADDRESS:PORT. Lower PRIO"
+        "A policy service. ADDRESS is IPv4, [IPv6], a host name, or unix:/path in place of ADDRESS:PORT. Lower PRIO"
         " is asked first (default 10), WEIGHT is its share within a PRIO (default 1), TIMEOUT how many seconds it may"
         " take to answer (default 30). Keys: max=N connections at most; hedge=, probe= and suspect= as the options, for"
         " this service alone; slow-start=SECONDS over which its share grows after it came up. Repeatable.",
@@ -25,7 +25,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         ("-d", "--default"),
-        "What Postfix is told to do when no service answered.",
+        "The action that Postfix gets when no service answered.",
         values.action,
         "ACTION",
         _REQUESTS.default_action,
@@ -34,7 +34,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         ("--suspect",),
-        "What Postfix is told to do with a request on which one service after the other breaks: poison.",
+        "The action for a request on which two services (or the only one twice) break: poison.",
         values.action,
         "ACTION",
         _REQUESTS.suspect_action,
@@ -44,7 +44,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(("-l", "--logging"), "Log each request."),
     Option(
         ("-v", "--verbose"),
-        "As -l, and more: attributes of each request, clients that were lost, connections that were renewed.",
+        "As -l, and also log attributes of each request, lost clients, and stale connections that were replaced.",
     ),
     Option(("-L", "--stdout"), "The same as --log stdout."),
     Option(
@@ -59,10 +59,10 @@ OPTIONS: tuple[Option, ...] = (
         reloads=False,
     ),
     Option(("--stdio",), "Serve the one client on stdin; assumed under Postfix spawn(8)."),
-    Option(("--no-stdio",), "Be a daemon though stdin is a socket."),
+    Option(("--no-stdio",), "Run as a daemon even though stdin is a socket."),
     Option(
         ("--allow",),
-        "A network beyond this host that may connect to --listen. Repeatable.",
+        "A network that may connect to --listen, besides this host. Repeatable.",
         values.network,
         "CIDR",
         shown="none",
@@ -71,7 +71,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         ("--control",),
-        f"Where hapolicyctl connects: unix:/path[:MODE], of mode {values.CONTROL_MODE} unless given.",
+        f"Where hapolicyctl connects: unix:/path[:MODE]; the mode is {values.CONTROL_MODE} unless given.",
         values.control,
         "ADDRESS",
         shown="off",
@@ -90,7 +90,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         ("--http-allow",),
-        "A network beyond this host that may read what --http serves. Repeatable.",
+        "A network that may read what --http serves, besides this host. Repeatable.",
         values.network,
         "CIDR",
         shown="none",
@@ -109,8 +109,8 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         ("--fail-rate",),
-        "A service of whose last 20 requests so many percent failed, those of three senders among them, has to answer"
-        " six probes in a row, or is down; off for no limit.",
+        "When this share of a service's last 20 requests failed in a way that a mail may have caused, from at least"
+        " three sending hosts, it must answer six probes in a row, or it is down; off for no limit.",
         values.percent,
         "PERCENT",
         _HEALTH.fail_rate,
@@ -119,7 +119,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         ("--cooldown",),
-        "How long a service that is down is left alone before it is probed; doubled each time it fails.",
+        "How long a service that is down is left alone before it is probed; doubled by each failed probe.",
         values.seconds,
         "SECONDS",
         _HEALTH.cooldown_s,
@@ -128,7 +128,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         ("--cooldown-max",),
-        "Where this doubling ends.",
+        "The longest that it is left alone.",
         values.seconds,
         "SECONDS",
         shown=f"{_HEALTH.cooldown_max_s:g}, or --cooldown where that is longer",
@@ -137,7 +137,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         ("--probe",),
         "How a service is asked whether it is well: query sends a made-up policy request, tcp merely connects, off"
-        " takes the next live request after the cooldown.",
+        " tries it with the next live request after the cooldown.",
         values.probe,
         "query|tcp|off",
         _HEALTH.probe,
@@ -146,7 +146,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         ("--probe-attribute",),
-        "An attribute of the probe's request, in the place of the usual one. Repeatable.",
+        "An attribute of the probe's request, in place of the usual one. Repeatable.",
         values.probe_attribute,
         "NAME=VALUE",
         example="--probe-attribute recipient=postmaster@example.com",
@@ -154,7 +154,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         ("--probe-every",),
-        "Also probe a service that is up and has answered nobody for so long.",
+        "Also probe a service that is up but has answered no request for this long.",
         values.seconds_or_off,
         "SECONDS",
         shown="off",
@@ -162,8 +162,9 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         ("--hedge",),
-        "When a request is also asked of a second service: auto, when the first one has fallen silent; after SECONDS"
-        " without an answer, for at most 10 % of the requests; or off, for services that count what they are asked.",
+        "When a request is also sent to a second service: auto, when the first one has fallen silent; SECONDS, also"
+        " when it has not answered after that time, for at most 10 % of the requests; off, never: for services that"
+        " count what they are asked.",
         values.hedge,
         "auto|off|SECONDS",
         HEDGE_AUTO,
@@ -172,8 +173,8 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         ("--affinity",),
-        "Attributes whose values choose the service within a PRIO, in the place of turns: the same sender meets the"
-        " same greylister, on every host.",
+        "Attributes whose values choose the service within a PRIO, instead of turns: the same sender meets the same"
+        " greylister, on every host.",
         values.affinity,
         "ATTRIBUTE[,ATTRIBUTE]",
         (),
@@ -191,7 +192,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         ("--deadline",),
-        "The longest that Postfix waits for its answer, all services together; its own limit is 100.",
+        "The longest that Postfix waits for its answer, all services together; Postfix's own limit is 100.",
         values.seconds,
         "SECONDS",
         _REQUESTS.deadline_s,
@@ -200,7 +201,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         ("--max-clients",),
-        "smtpd processes that may be connected at once; more wait in the listen backlog.",
+        "How many smtpd processes may be connected at once; more wait in the listen backlog.",
         values.count,
         "N",
         _SETTINGS.max_clients,
@@ -209,7 +210,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         ("--workers",),
-        "Threads with an event loop. With Python's usual interpreter lock one is the fastest.",
+        "Threads with an event loop. With Python's usual interpreter lock one is fastest.",
         values.workers,
         "N",
         _SETTINGS.workers,
@@ -229,7 +230,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         ("--log",),
         "Where events go: auto (the journal, else syslog with facility mail, else stderr), journal, syslog, stderr,"
-        " stdout, or the path of a file, which is opened anew at a reload.",
+        " stdout, or the path of a file, which a reload reopens.",
         values.log_sink,
         "SINK",
         LogSink.AUTO,
@@ -237,6 +238,9 @@ OPTIONS: tuple[Option, ...] = (
         "--log auto",
         reloads=False,
     ),
-    Option(("--check",), "Say what would run and what is doubtful about it, and exit."),
-    Option(("--connect",), "With --check: also ask each service, as a probe would, and show what it says."),
+    Option(("--check",), "Show what would run and what is doubtful about it, and exit."),
+    Option(
+        ("--connect",),
+        "With --check: also ask each service, as a probe would, and show its answer; exit status 69 if one gives none.",
+    ),
 )

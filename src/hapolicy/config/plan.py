@@ -29,7 +29,7 @@ def lines_of(settings: Settings) -> Iterator[str]:
         f" up to {health.cooldown_max_s:g} s, probe {health.probe.value}"
     )
     if health.probe_every_s is not None:
-        yield f"          probed when it has answered nobody for {health.probe_every_s:g} s"
+        yield f"          probed when it has answered no request for {health.probe_every_s:g} s"
     yield f"hedge     {rules.hedge}"
     yield f"affinity  {','.join(rules.affinity) or 'off'}"
 

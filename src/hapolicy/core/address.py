@@ -145,7 +145,7 @@ def _checked_path(path: str) -> str:
     if "\0" in path:
         raise AddressError("NUL in the socket path")
     if not path.isprintable():
-        raise AddressError("the socket path holds what cannot be printed")
+        raise AddressError("the socket path contains an unprintable character")
     size = len(path.encode())
     if size > UNIX_PATH_MAX_BYTES:
         raise AddressError(f"socket path of {size} bytes, and the kernel takes at most {UNIX_PATH_MAX_BYTES}")
@@ -157,14 +157,14 @@ def _checked_host(text: str) -> str:
         host = text[1:-1]
         _, zone_mark, zone = host.partition("%")
         if not _is_ip(host) or ":" not in host or (zone_mark and not _ZONE.fullmatch(zone)):
-            raise AddressError(f"{host!r} in brackets is no IPv6 address")
+            raise AddressError(f"{host!r} in brackets is not an IPv6 address")
         return str(ipaddress.IPv6Address(host))
     if _is_ip(text) or text == "":
         return text
     if _NUMBERS_AND_DOTS.fullmatch(text):
-        raise AddressError(f"{text!r} is no IPv4 address")
+        raise AddressError(f"{text!r} is not an IPv4 address")
     if len(text) > 253 or not _HOST_NAME.fullmatch(text):
-        raise AddressError(f"{text!r} is no IPv4 address, [IPv6] address or host name")
+        raise AddressError(f"{text!r} is not an IPv4 address, [IPv6] address or host name")
     return text
 
 

@@ -23,18 +23,20 @@ _MAIL = {
     "queue_id": "Postfix's queue id, once there is one",
 }
 _OUTCOME = {
-    "action": "what Postfix was told to do",
+    "action": "the action that Postfix got",
     "delay_ms": "from the request to the answer",
     "attempts": "how many services were asked",
 }
-_FAILURES = {"failures": "by service, why it gave no answer: a kind of failure, down, draining, pending, no_time"}
+_FAILURES = {
+    "failures": "by service, why it gave no answer: a kind of failure, down, draining, pending (no answer yet), no_time"
+}
 _PEER = {"client": "the peer's address and port, or unix"}
 _D, _I, _W, _E = Level.DEBUG, Level.INFO, Level.WARNING, Level.ERROR
 
 # Requests
 
 REQUEST_RECEIVED = _event(
-    "request.received", _D, "A request came (-v).", {"attributes": "all attributes of the request, by name"}
+    "request.received", _D, "A request arrived (-v).", {"attributes": "all attributes of the request, by name"}
 )
 REQUEST_ANSWERED = _event(
     "request.answered",
@@ -60,18 +62,18 @@ REQUEST_DEFAULTED = _event(
 REQUEST_SUSPECT = _event(
     "request.suspect",
     _W,
-    "Service after service broke on this request, so it got --suspect and no service was charged.",
+    "Two services, or the only one twice, broke on this request: it got --suspect, and no failure counts.",
     {**_OUTCOME, **_FAILURES, **_MAIL},
 )
 REQUEST_HEDGED = _event(
     "request.hedged",
     _D,
-    "A service kept a request waiting, so a second one was asked, too.",
+    "A service kept a request waiting, so it was also sent to a second one.",
     {
         **_SERVICE,
         "instance": _MAIL["instance"],
-        "next": "the service that was asked, too",
-        "after_ms": "how long the first one had been silent",
+        "next": "the second service",
+        "after_ms": "how long the request had waited",
     },
 )
 
@@ -80,11 +82,11 @@ REQUEST_HEDGED = _event(
 SERVICE_FAILED = _event(
     "service.failed",
     _W,
-    "A service was asked and gave no answer; the request went on to the next one.",
+    "A service gave no valid answer to a request; the next one is asked, if there is one.",
     {
         **_SERVICE,
         "kind": "what went wrong",
-        "error": "the same in words",
+        "error": "the details",
         "connection": "kept: used before; fresh: new",
         "instance": _MAIL["instance"],
     },
@@ -92,22 +94,25 @@ SERVICE_FAILED = _event(
 SERVICE_SILENT = _event(
     "service.silent",
     _W,
-    "A service owes answers and gives none: it is probed, and the others of its tier are asked first.",
+    "Requests wait at a service and it has answered none for too long: the others of its PRIO are asked first.",
     {**_SERVICE, "owed": "requests that it has not answered", "silent_s": "for how long"},
 )
 SERVICE_ACQUITTED = _event(
-    "service.acquitted", _D, "A service that had failed or fallen silent answered a probe: it is well.", _SERVICE
+    "service.acquitted",
+    _D,
+    "A service that is up answered a probe: it had failed, fallen silent, or was idle (--probe-every).",
+    _SERVICE,
 )
 _DOWN = {
     **_SERVICE,
     "kind": "why: the last failure's kind, fail_rate, or tripped by an operator",
-    "cooldown_s": "when it is probed next",
+    "cooldown_s": "how long until it is probed",
 }
 SERVICE_DOWN = _event(
     "service.down",
     _W,
-    "A service is not asked any more, until a probe is answered.",
-    {**_DOWN, "failures": "how many in a row, where that is the reason"},
+    "A service is not asked any more until it answers a probe.",
+    {**_DOWN, "failures": "how many in a row, if that is the reason"},
 )
 SERVICE_PROBE_FAILED = _event("service.probe_failed", _W, "A probe of a service that is down failed.", _DOWN)
 SERVICE_UP = _event("service.up", _I, "A service is well again.", {**_SERVICE, "down_s": "how long it was down"})
@@ -116,8 +121,8 @@ SERVICE_READY = _event("service.ready", _I, "An operator ended a drain.", _SERVI
 SERVICE_CROWDED = _event(
     "service.crowded",
     _W,
-    "A service serves fewer connections than it was offered, so it gets no more than it serves for a minute; max=N"
-    " says so for good.",
+    "A service serves fewer connections than hapolicy opened, so for a minute it gets no more than it serves; max=N"
+    " makes that permanent.",
     {**_SERVICE, "connections": "how many it serves"},
 )
 SERVICE_CONNECTION_STALE = _event(
@@ -126,13 +131,13 @@ SERVICE_CONNECTION_STALE = _event(
 SERVICE_OUT_OF_TURN = _event(
     "service.out_of_turn",
     _W,
-    "A service said something unasked; from now on each connection to it carries one request.",
+    "A service sent something unasked; from now on each connection to it carries one request.",
     _SERVICE,
 )
 SERVICE_STATUS = _event(
     "service.status",
     _I,
-    "Where a service stands (SIGUSR1).",
+    "The state of a service (SIGUSR1).",
     {
         **_SERVICE,
         "state": "up, down, probing or draining",
@@ -143,10 +148,10 @@ SERVICE_STATUS = _event(
         "failed": "requests that it did not answer",
         "in_flight": "requests that it has not answered yet",
         "failures": "by kind",
-        "hedges_sent": "requests that were asked of a second service because it kept them waiting",
+        "hedges_sent": "requests that were also sent to a second service because it kept them waiting",
         "last_error": "what went wrong last",
         "last_error_age_s": "how long ago",
-        "probe_in_s": "when it is probed next, while it is down",
+        "probe_in_s": "how long until it is probed, while it is down",
     },
 )
 POOL_DOWN = _event(
@@ -159,14 +164,18 @@ POOL_UP = _event("pool.up", _I, "A service is up again.", {"down_s": "how long n
 NAME_CHANGED = _event(
     "name.changed",
     _I,
-    "A service's host name leads to other addresses.",
-    {"name": "the host name and port", "addresses": "where it leads", "gone": "where it led before"},
+    "A service's host name resolves to other addresses.",
+    {
+        "name": "the host name and port",
+        "addresses": "what it resolves to",
+        "gone": "former addresses that are not among these",
+    },
 )
 NAME_FAILED = _event(
     "name.failed",
     _W,
     "A service's host name could not be looked up; its last known addresses stay in use.",
-    {"name": "the host name and port", "error": "what the name service said"},
+    {"name": "the host name and port", "error": "why"},
 )
 
 # Clients and listeners
@@ -188,7 +197,7 @@ SERVER_FULL = _event(
 SERVER_ACCEPT_FAILED = _event(
     "server.accept_failed",
     _E,
-    "A client could not be accepted for want of descriptors or memory; it is tried again.",
+    "A client could not be accepted for lack of descriptors or memory; hapolicy tries again.",
     {"error": "what is missing"},
 )
 
@@ -219,39 +228,39 @@ DAEMON_RELOADED = _event(
     "daemon.reloaded",
     _I,
     "The configuration was read again and is in use.",
-    {**_SERVICES, "new": "services that were not there before", "gone": "services that are there no more"},
+    {**_SERVICES, "new": "new and changed services", "gone": "removed services, and changed ones as they were"},
 )
 DAEMON_RELOAD_FAILED = _event(
     "daemon.reload_failed", _E, "The configuration could not be used; the former one stays.", {"error": "why"}
 )
 DAEMON_STOPPING = _event(
-    "daemon.stopping", _I, "The daemon was told to end.", {"signal": "by which signal", "clients": "still connected"}
+    "daemon.stopping", _I, "The daemon got a signal to stop.", {"signal": "which one", "clients": "still connected"}
 )
 DAEMON_STOPPED = _event(
     "daemon.stopped",
     _I,
-    "The daemon ends.",
+    "The daemon has stopped.",
     {
         "drained": "whether every request in flight was answered",
-        "clients": "those that were not waited for",
+        "clients": "clients that it did not wait for",
         "uptime_s": "how long it ran",
     },
 )
 DAEMON_ERROR = _event("daemon.error", _E, "A fault in hapolicy: please report it.", {"error": "the traceback's end"})
 WATCHDOG_FAILED = _event(
-    "watchdog.failed", _E, "A check failed, so the service manager hears nothing.", {"error": "which check"}
+    "watchdog.failed", _E, "A check failed, so the service manager is not notified.", {"error": "which check"}
 )
 LOG_DROPPED = _event("log.dropped", _W, "The log did not take some events.", {"count": "how many"})
 LOG_REPEATED = _event(
     "log.repeated",
     _W,
-    "Events of one kind and peer came faster than they are logged.",
+    "Events of one kind and peer came too fast to be logged one by one.",
     {"of": "the kind", "peer": "the peer", "count": "how many were left out", "seconds": "within how many seconds"},
 )
 
 # The control socket
 
-_ORDER = {"command": "the command", "uid": "who gave it: the user id", "pid": "and the process id"}
+_ORDER = {"command": "the command", "uid": "the operator's user id", "pid": "and process id"}
 CONTROL_ORDERED = _event(
     "control.ordered",
     _I,
@@ -267,7 +276,7 @@ CONTROL_REFUSED = _event(
 CONTROL_REJECTED = _event(
     "control.rejected",
     _W,
-    "Somebody who may not give orders connected to the control socket.",
+    "A client of the control socket was turned away: it is not allowed, or too many are connected.",
     {"uid": "the user id", "pid": "the process id", "reason": "why"},
     repeats_by="uid",
 )

@@ -43,7 +43,7 @@ class ServiceStatus:
     p50_s: float | None  # of the last minute
     p99_s: float | None
     sparkline_s: list[float | None]  # medians over the last minute, oldest first
-    latency_counts: list[int]  # since the start, within core.counters.BOUNDS_S
+    latency_counts: list[int]  # since the start, within core.latencies.BOUNDS_S
     latency_sum_s: float
 
 

@@ -158,7 +158,7 @@ class Daemon:
         changed = [
             option for field, option in _FIXED.items() if getattr(settings, field) != getattr(self._settings, field)
         ]
-        return tuple((option, "changed, which takes a restart") for option in dict.fromkeys(changed))
+        return tuple((option, "changed, which needs a restart") for option in dict.fromkeys(changed))
 
     def _stop(self, why: signal.Signals, listening: Listening) -> None:
         self._log.emit(events.DAEMON_STOPPING(signal=why.name, clients=self._pool.clients))

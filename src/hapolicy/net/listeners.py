@@ -14,7 +14,7 @@ from hapolicy.config.parser import right_example
 from hapolicy.config.settings import DEFAULT_LISTENERS, Listener, Settings, SettingsError
 from hapolicy.core.address import TcpAddress, UnixAddress
 
-# While all threads are busy or --max-clients is reached, clients wait here; the kernel caps it at somaxconn.
+# While --max-clients are connected, clients wait here; the kernel caps it at somaxconn.
 _BACKLOG = 1024
 
 _FAMILY_MISSING = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
@@ -58,7 +58,7 @@ class Listening:
         self.http = [sock for name, sock in passed if name == "http"]
         self.clients = [sock for name, sock in passed if name not in ("control", "http")]
         if self.clients and settings.listeners != DEFAULT_LISTENERS:
-            self.warnings.append("of no effect: the service manager passed the sockets to listen on")
+            self.warnings.append("has no effect: the service manager passed the sockets to listen on")
         try:
             self.clients = self.clients or self._open_all("--listen", settings.listeners)
             if settings.control and not self.control:
@@ -176,7 +176,7 @@ def _remove_stale(given: str, path: str) -> None:
     """Remove a socket that its daemon left behind; never one that somebody answers on, nor any other file."""
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise _error(given, "there is a file of that name, and it is no socket")
+            raise _error(given, "a file of that name exists, and is not a socket")
     except OSError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:

@@ -78,11 +78,11 @@ class Services:
         if connections.watched is not None:
             connections.watched.stop()
         self._withdraw_queued(upstream)
-        connections.name_error = connections.name_error or "the service is configured no more"
+        connections.name_error = connections.name_error or "the service is no longer configured"
         self.worker.carrier.resolved(connections)
 
     def drop_retired(self) -> None:
-        """Forget services that are configured no more once nothing is under way that asks them, or may yet."""
+        """Forget services that are no longer configured once nothing is under way that asks them, or may yet."""
         worker = self.worker
         oldest = next(iter(worker.waiting), None)
         for upstream, since in list(self._retired.items()):

@@ -35,7 +35,7 @@ class NotAllowed(Exception):
 def order(path: str, command: str, **arguments: Any) -> dict[str, Any]:
     """Have the daemon at the control socket `path` carry out a command; returns the result.
 
-    Raises `NoDaemon`, `NotAllowed`, or `OrderError` when the daemon has said no.
+    Raises `NoDaemon`, `NotAllowed`, or `OrderError` when the daemon refuses.
     """
     timeout_s = _QUERY_MAX_S if command == "query" else _REPLY_MAX_S
     try:

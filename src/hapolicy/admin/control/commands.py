@@ -1,8 +1,8 @@
 """``hapolicyctl``: see and change a running hapolicy over its control socket.
 
-Exit status, after sysexits(3): 0 done, 1 the daemon has said no (an unknown service, a bad file on reload), 64 words
-that cannot be understood, 69 nobody there (no daemon; for a query of one service, no answer), 74 done, but what there
-is to read could not be written, 77 not allowed, 130 Ctrl-C (which ends --watch with 0).
+Exit status, after sysexits(3): 0 done, 1 refused by the daemon (an unknown service, a bad file on reload), 64 a
+command line that cannot be understood, 69 no answer (no daemon; for a query of one service, none from it), 74 done, but
+the output could not be written, 77 not allowed, 130 Ctrl-C (which ends --watch with 0).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class _Parser(argparse.ArgumentParser):
     """argparse that raises instead of printing its usage over several lines."""
 
     def error(self, message: str) -> NoReturn:
-        raise _UsageError(f"{message}; {self.prog} --help tells more")
+        raise _UsageError(f"{message}; {self.prog} --help has more")
 
 
 def parser(names: object = None) -> argparse.ArgumentParser:
@@ -70,7 +70,7 @@ def parser(names: object = None) -> argparse.ArgumentParser:
     p = _Parser(
         prog="hapolicyctl",
         description="Shows and changes a running hapolicy over its control socket.",
-        epilog="Exit status: 0 done; 1 the daemon has said no; 64 wrong usage; 69 no daemon, or no answer from the"
+        epilog="Exit status: 0 done; 1 refused by the daemon; 64 wrong usage; 69 no daemon, or no answer from the"
         " service that was asked; 74 done, but the output could not be written; 77 not allowed; 130 Ctrl-C (which ends"
         " --watch with 0).",
     )
@@ -106,15 +106,15 @@ def _add_status(commands: Any) -> None:
 
 
 def _add_query(commands: Any, names: object) -> None:
-    text = "ask as Postfix would; show the action, who gave it, and how long it took"
+    text = "ask as Postfix would; show the action, which service gave it, and how long it took"
     query = commands.add_parser(
         "query",
         help=text,
         description=_sentence(text),
-        epilog="What is not given has a harmless default; greylisting and the like take note of a query all the same.",
+        epilog="Attributes not given have harmless defaults; greylisters and the like record a query all the same.",
     )
     whom = query.add_mutually_exclusive_group()
-    text = "ask the policy service at HOST:PORT, [IPV6]:PORT or unix:/path itself, without a daemon"
+    text = "ask the policy service at HOST:PORT, [IPV6]:PORT or unix:/path directly, without a daemon"
     whom.add_argument("--to", type=_address, metavar="ADDRESS", help=text)
     text = "have the daemon ask this service alone, whatever its state"
     whom.add_argument("--service", metavar="NAME", help=text).complete = names
@@ -256,13 +256,13 @@ def _sentence(text: str) -> str:
 def _control(text: str) -> str:
     address = _address(text)
     if not isinstance(address, UnixAddress):
-        raise argparse.ArgumentTypeError(f"{table.safe(text)}: not a unix socket; right is unix:{DEFAULT_CONTROL}")
+        raise argparse.ArgumentTypeError(f"{table.safe(text)}: not a unix socket; example: unix:{DEFAULT_CONTROL}")
     return address.path
 
 
 def _instance(text: str) -> str:
     if not _INSTANCE.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{table.safe(text)}: not the name of an instance")
+        raise argparse.ArgumentTypeError(f"{table.safe(text)}: not the name of an instance; example: -i spf")
     return INSTANCE_CONTROL.format(text)
 
 
@@ -270,7 +270,7 @@ def _address(text: str) -> Address:
     try:
         where, more = split_address(text)
         if more:
-            raise AddressError(f"{':'.join(more)!r} after it")
+            raise AddressError(f"{':'.join(more)!r} after the address")
         address = parse_address(*where)
         if isinstance(address, TcpAddress) and not address.host:
             raise AddressError("no host")

@@ -59,7 +59,7 @@ def _on_service(act: Callable[[Operations, str], None]) -> Command:
             if service.name == name:
                 now = {"service": name, "state": service.state, "in_flight": service.in_flight}
                 return now | {"warnings": _none_left(status)}
-        raise OrderError(Code.REFUSED, f"service {name!r} has just gone: a reload")
+        raise OrderError(Code.REFUSED, f"service {name!r} was just removed by a reload")
 
     return Command(do, required=("service",))
 
@@ -82,7 +82,7 @@ def _reload(operations: Operations, _: Mapping[str, Any]) -> Result:
         warnings = operations.reload()
     except TimeoutError:
         raise OrderError(
-            Code.REFUSED, "no reload yet: the daemon is stopping, or its files take long to read"
+            Code.REFUSED, "not reloaded in time: the daemon is stopping, or its files take long to read"
         ) from None
     status = operations.status()
     return {
@@ -113,7 +113,7 @@ def _query(operations: Operations, arguments: Mapping[str, Any]) -> Result:
 def _text(arguments: Mapping[str, Any], name: str) -> str:
     value = arguments[name]
     if not isinstance(value, str):
-        raise OrderError(Code.MALFORMED, f'"{name}" is to be a string')
+        raise OrderError(Code.MALFORMED, f'"{name}" must be a string')
     return value
 
 

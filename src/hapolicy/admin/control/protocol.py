@@ -62,10 +62,10 @@ def order_of(line: bytes) -> Order:
     fields = _object(line)
     version = fields.pop("v", None)
     if version != VERSION or isinstance(version, bool):
-        raise OrderError(Code.VERSION, f'"v" is to be {VERSION}, the version of the protocol that is spoken here')
+        raise OrderError(Code.VERSION, f'"v" must be {VERSION}, the version of the protocol that this daemon speaks')
     command = fields.pop("command", None)
     if not isinstance(command, str):
-        raise OrderError(Code.MALFORMED, 'no "command", a string')
+        raise OrderError(Code.MALFORMED, '"command" must be a string')
     return Order(command, fields)
 
 
@@ -85,7 +85,7 @@ def error_line(error: OrderError) -> bytes:
 
 
 def result_of(line: bytes) -> dict[str, Any]:
-    """The result in a reply. Raises `OrderError` when the daemon has said no, ValueError when it is no reply."""
+    """The result in a reply. Raises `OrderError` when the daemon refuses, ValueError when it is no reply."""
     reply = json.loads(line)
     if not isinstance(reply, dict) or reply.get("v") != VERSION:
         raise ValueError(f"the daemon does not speak version {VERSION} of the control protocol")
@@ -99,7 +99,7 @@ def result_of(line: bytes) -> dict[str, Any]:
 def request_of(attributes: object) -> Request:
     """The policy request that a query's attributes make. Raises `OrderError`."""
     if not isinstance(attributes, Mapping) or not all(isinstance(value, str) for value in attributes.values()):
-        raise OrderError(Code.MALFORMED, '"attributes" is to be an object of strings')
+        raise OrderError(Code.MALFORMED, '"attributes" must be an object of strings')
     raw = "".join(f"{name}={value}\n" for name, value in attributes.items()) + "\n"
     reader = RequestReader()
     try:
@@ -109,7 +109,7 @@ def request_of(attributes: object) -> Request:
     except MalformedRequest as error:
         raise OrderError(Code.MALFORMED, str(error)) from None
     except UnicodeEncodeError:
-        raise OrderError(Code.MALFORMED, "a character that is none") from None
+        raise OrderError(Code.MALFORMED, "a character that UTF-8 cannot encode") from None
     if request is None or reader.partial or raw.count("\n") != len(attributes) + 1:
         raise OrderError(Code.MALFORMED, "a newline in an attribute")
     return request

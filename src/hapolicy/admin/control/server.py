@@ -63,7 +63,9 @@ class ControlServer(AcceptServer):
     def _admit(self, peer: Peer) -> None:
         """Give `peer` a place. Raises `OrderError`."""
         if not may_order(peer, os.geteuid(), group_of(self.socket)):
-            text = f"uid {peer.uid} may not: only root, the daemon's user, and the group of the control socket"
+            text = (
+                f"uid {peer.uid} is not allowed; only root, the daemon's user, and the group of the control socket are"
+            )
             raise OrderError(Code.DENIED, text)
         if not self._places.acquire(blocking=False):
             raise OrderError(Code.BUSY, f"{CLIENTS_MAX} others are connected, which is the limit")
@@ -141,7 +143,7 @@ class _Conversation:
             return error_line(error)
         except Exception:  # noqa: BLE001 - the outermost guard
             self.server.log.fault()
-            return error_line(OrderError(Code.INTERNAL, "a fault of the daemon's; its log tells more"))
+            return error_line(OrderError(Code.INTERNAL, "a fault of the daemon; see daemon.error in its log"))
 
     def _carry_out(self, order: Order) -> Result:
         command = command_of(order)

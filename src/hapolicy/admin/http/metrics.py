@@ -100,12 +100,12 @@ def _daemon(status: Status, started_at: float) -> Iterator[Metric]:
     yield GaugeMetricFamily("hapolicy_start_time_seconds", "When the daemon started, in Unix time.", value=started_at)
     yield GaugeMetricFamily("hapolicy_clients", "Clients (smtpd processes) connected.", value=status.clients)
     yield GaugeMetricFamily("hapolicy_max_clients", "Clients that may be connected.", value=status.max_clients)
-    waited = "How long the client that waits longest for an answer has waited; 0 when nobody waits."
+    waited = "The longest wait so far of a client that has no answer yet; 0 when none waits."
     yield GaugeMetricFamily("hapolicy_longest_wait_seconds", waited, value=status.longest_wait_s)
-    turn = "The longest turn of an event loop in the last minute: what one client may have cost the others."
+    turn = "The longest turn of an event loop in the last minute: how long one client may have delayed the others."
     yield GaugeMetricFamily("hapolicy_longest_turn_seconds", turn, value=status.longest_turn_s)
     yield GaugeMetricFamily("hapolicy_workers", "Threads with an event loop.", value=status.workers)
-    deadline = "The longest that a client is to wait for its answer, all services together."
+    deadline = "The longest that a client waits for its answer, all services together (--deadline)."
     yield GaugeMetricFamily("hapolicy_deadline_seconds", deadline, value=status.deadline_s)
     dropped = "Log events lost because the log did not take them."
     yield CounterMetricFamily("hapolicy_log_events_dropped", dropped, value=status.log_dropped)
@@ -114,7 +114,7 @@ def _daemon(status: Status, started_at: float) -> Iterator[Metric]:
 def _requests(status: Status) -> Metric:
     family = CounterMetricFamily(
         "hapolicy_requests",
-        "Requests by outcome (answered by a service, defaulted: no answer, suspect: services broke on it) and state.",
+        "Requests by outcome (answered, defaulted: by no service, suspect: services broke on it) and protocol state.",
         labels=["outcome", "state"],
     )
     counts = dict.fromkeys(itertools.product(_OUTCOMES, _PROTOCOL_STATES), 0)
@@ -140,15 +140,17 @@ def _services(services: Sequence[ServiceStatus]) -> Iterator[Metric]:
     yield each(gauge("up", "Whether the service is well (1), drained or not."), lambda s: s.state in well)
     yield _states(services)
     yield each(gauge("prio", "Lower is asked first."), lambda s: s.prio)
-    yield each(gauge("weight", "Its part of what its tier is asked."), lambda s: s.weight)
+    yield each(gauge("weight", "Its WEIGHT: its share within its PRIO, relative to the others."), lambda s: s.weight)
     yield each(gauge("timeout_seconds", "How long one exchange may take."), lambda s: s.timeout_s)
     yield each(gauge("in_flight", "Requests that it has not answered yet."), lambda s: s.in_flight)
     left = "Seconds until it is probed, while it is down; else 0."
     yield each(gauge("cooldown_seconds", left), lambda s: s.trial_in_s or 0)
-    yield each(gauge("silent", "Whether it owes answers and gives none (1)."), lambda s: s.silent)
+    yield each(
+        gauge("silent", "1 while requests wait at it and it has answered none for too long."), lambda s: s.silent
+    )
     yield each(gauge("queued", "Requests that wait for a connection to it (max=N)."), lambda s: s.queued)
     yield each(gauge("queued_seconds", "How long the first of them has waited."), lambda s: s.queued_for_s)
-    yield each(counter("suspects", "Requests on which it and another service broke."), lambda s: s.suspects)
+    yield each(counter("suspects", "Poison requests on which it broke: they got --suspect."), lambda s: s.suspects)
     yield each(counter("queries", "Requests that it was asked, reached or not."), lambda s: s.queries)
     yield each(counter("answers", "Requests that it answered."), lambda s: s.answers)
     yield _failures(services)
@@ -159,7 +161,7 @@ def _services(services: Sequence[ServiceStatus]) -> Iterator[Metric]:
 
 
 def _states(services: Sequence[ServiceStatus]) -> Metric:
-    text = "1 for the state in which it is."
+    text = "1 for the state that it is in."
     family = GaugeMetricFamily("hapolicy_service_state", text, labels=["service", "state"])
     for service, state in itertools.product(services, STATES):
         family.add_metric([service.name, state], service.state == state)
@@ -175,7 +177,7 @@ def _failures(services: Sequence[ServiceStatus]) -> Metric:
 
 
 def _probes(services: Sequence[ServiceStatus]) -> Metric:
-    text = "Requests of hapolicy's own to a service that is down, by result."
+    text = "Requests of hapolicy's own to it, by result (answered, failed)."
     family = CounterMetricFamily("hapolicy_service_probes", text, labels=["service", "result"])
     for service in services:
         family.add_metric([service.name, "answered"], service.probes_answered)
@@ -184,7 +186,9 @@ def _probes(services: Sequence[ServiceStatus]) -> Metric:
 
 
 def _hedges(services: Sequence[ServiceStatus]) -> Metric:
-    text = "Requests that were asked of a second service because it kept them waiting; won: the second one was first."
+    text = (
+        "Requests also sent to a second service because it kept them waiting; won: the second was first; lost: it was."
+    )
     family = CounterMetricFamily("hapolicy_service_hedges", text, labels=["service", "result"])
     for service in services:
         family.add_metric([service.name, "sent"], service.hedges_sent)
@@ -194,7 +198,7 @@ def _hedges(services: Sequence[ServiceStatus]) -> Metric:
 
 
 def _connections(services: Sequence[ServiceStatus]) -> Metric:
-    text = "Connections to it; waiting: asked, and not known to be served, perhaps in its listen backlog."
+    text = "Connections to it: busy, idle, or waiting: not served yet as far as known, perhaps in its backlog."
     family = GaugeMetricFamily("hapolicy_service_connections", text, labels=["service", "state"])
     for service in services:
         family.add_metric([service.name, "busy"], service.connections_busy)
@@ -204,7 +208,7 @@ def _connections(services: Sequence[ServiceStatus]) -> Metric:
 
 
 def _durations(services: Sequence[ServiceStatus]) -> Metric:
-    text = "From asking it to its answer; what it did not answer is not in here."
+    text = "From asking it to its answer; requests that it did not answer are left out."
     family = HistogramMetricFamily("hapolicy_service_answer_duration_seconds", text, labels=["service"])
     for service in services:
         buckets = list(zip(_BOUNDS, map(float, itertools.accumulate(service.latency_counts)), strict=True))
