@@ -10,7 +10,8 @@ listen    127.0.0.1:10060, unless a socket unit of systemd's listens in its plac
 service   A at h:25, prio 10, weight 1, timeout 30 s
 default   dunno, at the latest after 90 s
 suspect   DEFER_IF_PERMIT 4.3.0 Policy service error, try again later
-health    down after 3 failed connections in a row or when 30 % of its answers fail, for 1 s up to 60 s, probe query
+health    down after 3 failed connections in a row or when 30 % of its answers and a probe fail, for 1 s up to 60 s
+probe     query
 hedge     auto
 affinity  off
 """
@@ -22,8 +23,8 @@ service   B at unix:/b, prio 5, weight 0.5, timeout 7.5 s, max 3, hedge off
 service   A at h:25, prio 10, weight 1, timeout 30 s
 default   DEFER x, at the latest after 5 s
 suspect   REJECT y
-health    down after 1 failure in a row, for 0.5 s up to 2 s, probe tcp
-          probed when it has answered no request for 30 s
+health    down after 1 failure in a row, for 0.5 s up to 2 s
+probe     tcp, also after 30 s without a request
 hedge     0.2
 affinity  client_address,sender
 """

@@ -13,7 +13,7 @@ from hapolicy.admin.http.server import WebServer
 from hapolicy.admin.operations import Status
 from tests.e2e.browser import Browser, contrast, luminance
 from tests.support.capture import Capture
-from tests.support.client import Load
+from tests.support.client import Load, PolicyClient
 from tests.support.procs import wait_until
 from tests.support.sample import Sample
 from tests.support.statuses import SERVICE, status_with
@@ -110,6 +110,22 @@ def test_a_killed_service_turns_red_and_green_when_it_is_back(browser: Browser) 
         assert _is_green(green)
         assert _is_red(red)
         assert browser.run("return window.notReloaded")
+
+
+def test_an_outage_is_among_the_changes(browser: Browser) -> None:
+    """It is no single service's, so it has words of its own."""
+    with (
+        Sample("GREY1") as grey1,
+        WebDaemon("--fail-max", "1", "--cooldown", "0.5", "-s", grey1.service()) as daemon,
+        PolicyClient(daemon.address) as client,
+    ):
+        browser.open(f"http://{daemon.web}/")
+        grey1.kill()
+        client.ask()
+        browser.wait_text("#changes", "All services are down or drained default action dunno")
+        grey1.start()
+        browser.wait_text("#changes", "A service answers again after")
+        assert "undefined" not in browser.text("body")
 
 
 def _is_red(colour: str) -> bool:

@@ -105,7 +105,7 @@ def test_a_kept_connection_that_was_closed_meanwhile_is_replaced(turns: Turns) -
     link.end()
     a.accept().serve("DUNNO fresh")
     assert ["DUNNO", "DUNNO fresh"] == [client.action(), client.action()]
-    assert [{"service": "A"}] == turns.told.named("service.connection_stale")
+    assert [{"service": "A", "address": a.address}] == turns.told.named("service.connection_stale")
     assert ["service.connection_stale"] == turns.told.names
     assert (2, 2, {}, (0, 1)) == figures(turns)
     assert b.is_left_alone()

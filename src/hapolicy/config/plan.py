@@ -21,21 +21,24 @@ def lines_of(settings: Settings) -> Iterator[str]:
         yield f"service   {_in_words(service)}"
     yield f"default   {rules.default_action}, at the latest after {rules.deadline_s:g} s"
     yield f"suspect   {rules.suspect_action}"
-    rate = "" if health.fail_rate >= 1 else f" or when {health.fail_rate * 100:g} % of its answers fail"
-    probes = {service.probe or health.probe for service in settings.services}
-    failure = "failed connection" if probes == {Probe.QUERY} else "failure"
-    yield (
-        f"health    down after {counted(health.fail_max, failure)} in a row{rate}, for {health.cooldown_s:g} s"
-        f" up to {health.cooldown_max_s:g} s, probe {health.probe.value}"
-    )
-    if health.probe_every_s is not None:
-        yield f"          probed when it has answered no request for {health.probe_every_s:g} s"
+    yield f"health    down after {_failures(settings)}, for {health.cooldown_s:g} s up to {health.cooldown_max_s:g} s"
+    every = health.probe_every_s
+    yield f"probe     {health.probe.value}{f', also after {every:g} s without a request' if every is not None else ''}"
     yield f"hedge     {rules.hedge}"
     yield f"affinity  {','.join(rules.affinity) or 'off'}"
 
 
 def _where(settings: Settings) -> str:
     return f"{', '.join(map(str, settings.listeners))}, unless a socket unit of systemd's listens in its place"
+
+
+def _failures(settings: Settings) -> str:
+    health = settings.health
+    asks = {service.probe or health.probe for service in settings.services} == {Probe.QUERY}
+    in_a_row = f"{counted(health.fail_max, 'failed connection' if asks else 'failure')} in a row"
+    if health.fail_rate >= 1:
+        return in_a_row
+    return f"{in_a_row} or when {health.fail_rate * 100:g} % of its answers{' and a probe' if asks else ''} fail"
 
 
 def _in_words(service: Service) -> str:

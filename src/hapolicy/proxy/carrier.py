@@ -189,7 +189,8 @@ class Carrier:
         lasted_s = self._loop.received_until - exchange.began  # at least
         if exchange.kept and connection.reader is None and lasted_s < STALE_WITHIN_S:
             self._loop.close(connection)
-            self._outcomes.tell(events.SERVICE_CONNECTION_STALE(service=connection.connections.upstream.name))
+            service = connection.connections.upstream.service
+            self._outcomes.tell(events.SERVICE_CONNECTION_STALE(service=service.name, address=str(service.address)))
             connection.exchange = exchange.carrier = None
             exchange.kept, exchange.fresh = False, True
             self.open(connection.connections, exchange)
