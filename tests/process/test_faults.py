@@ -51,9 +51,8 @@ def test_the_other_service_answers(fault: str, kept: bool) -> None:
         assert FAULTS[fault] == down["kind"]
         assert (3 if fault == "refuse" else None) == down.get("failures")
         assert 54 <= down["cooldown_s"] <= 66
-        began = time.monotonic()
         assert "DUNNO B later" == client.ask(instance="later")
-        assert time.monotonic() - began < timeout_s
+        assert "later" not in a.stats()["instances"]
         assert [] == daemon.events_of("service.failed", instance="later")
 
 
@@ -95,10 +94,8 @@ def test_all_down_gives_the_default_action_at_once() -> None:
         assert "dunno" == client.ask()
         daemon.wait_event("service.down", service="A")
         daemon.wait_event("service.down", service="B")
-        began = time.monotonic()
         for _ in range(20):
             assert "dunno" == client.ask(instance="down")
-        assert time.monotonic() - began < timeout_s
         event = daemon.wait_event("request.defaulted", instance="down")
         assert {"A": "down", "B": "down"} == event["failures"]
         assert 2 == a.stats()["requests"]  # the mail's and a probe

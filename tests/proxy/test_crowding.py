@@ -6,8 +6,6 @@ import itertools
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
-
 from hapolicy.core.rules import HealthRules
 from hapolicy.proxy.pool import Pool
 from tests.proxy.asking import client_of, service_of
@@ -22,11 +20,10 @@ WORKERS = 2
 CLIENTS = 12
 
 
-@pytest.mark.parametrize("timeout_s", [0.4, 5.0])
-def test_nobody_waits_in_vain_for_one_of_few_workers(make_pool: MakePool, timeout_s: float) -> None:
-    """However short the timeout: who waits in the listen backlog is answered on a connection that is served."""
+def test_nobody_waits_in_vain_for_one_of_few_workers(make_pool: MakePool) -> None:
+    """Who waits in the listen backlog is answered on a connection that is served."""
     with Sample("A", program=(*frail.PROGRAM, str(WORKERS))) as service:
-        pool = make_pool(service.service(f":1:1:{timeout_s}"))
+        pool = make_pool(service.service(":1:1:5"))
         with ThreadPoolExecutor(CLIENTS) as clients:
             answers = [answer for each in clients.map(_ask_often, [pool] * CLIENTS) for answer in each]
         assert ["DUNNO"] * len(answers) == [answer.split()[0] for answer in answers]
@@ -41,12 +38,12 @@ def test_a_service_that_pauses_loses_nobody(make_pool: MakePool, capture: Captur
     """
     clients_at_once = 150
     with Sample("A") as service, ThreadPoolExecutor(clients_at_once) as clients:
-        pool = make_pool(service.service(":1:1:1.6"), "B=127.0.0.1:9:2")
+        pool = make_pool(service.service(":1:1:3"), "B=127.0.0.1:9:2")
         for _ in range(3):
             asking = [clients.submit(_ask_often, pool, 40) for _ in range(clients_at_once)]
             wait_until(lambda: service_of(pool).answers, "the first answers")
             service.pause()
-            time.sleep(0.9)
+            time.sleep(1.6)  # longer than half of its TIMEOUT
             service.resume()
             answers = [answer for each in asking for answer in each.result()]
             assert {"DUNNO"} == {answer.split()[0] for answer in answers}

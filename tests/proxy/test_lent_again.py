@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 
+import pytest
+
 from hapolicy.core.rules import HealthRules, Probe
 from hapolicy.net.poll import RECEIVE_BYTES
 from hapolicy.proxy.crowding import TAKE_OVER_UNKNOWN_S
@@ -112,10 +114,13 @@ def test_a_connection_is_not_lent_before_it_was_seen_quiet(turns: Turns) -> None
     assert ("DUNNO 1", "DUNNO 2") == (first.action(), second.action())
 
 
-def test_who_waits_in_a_services_backlog_is_asked_where_it_is_served(turns: Turns) -> None:
-    """And has been asked once."""
+@pytest.mark.parametrize(("fields", "patience_s"), [("", TAKE_OVER_UNKNOWN_S), (":::0.4", 0.2)])
+def test_who_waits_in_a_services_backlog_is_asked_where_it_is_served(
+    turns: Turns, fields: str, patience_s: float
+) -> None:
+    """Before its time is over, however short that is; and has been asked once."""
     service = turns.service()
-    turns.start(f"A={service.address}", health=HealthRules(probe=Probe.OFF))
+    turns.start(f"A={service.address}{fields}", health=HealthRules(probe=Probe.OFF))
     first, second = turns.client(), turns.client()
     first.sends(instance="1")
     link = service.accept()
@@ -126,7 +131,7 @@ def test_who_waits_in_a_services_backlog_is_asked_where_it_is_served(turns: Turn
     second.sends(instance="2")
     link.answer("DUNNO 1 again")
     first.action()
-    turns.live(TAKE_OVER_UNKNOWN_S)
+    turns.live(patience_s)
     first.sends(instance="1")
     link.request()
     link.send(b"action=DUNNO 1 once more\n\n")
