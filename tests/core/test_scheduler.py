@@ -167,6 +167,33 @@ def test_whatever_has_changed_the_shares_are_exact_before_long(
         assert abs(first[member.name] - total * member.weight / weight) <= 2
 
 
+@pytest.mark.parametrize("every", [1, 2, 3, 7])
+def test_another_scheduler_goes_on_with_what_is_owed(every: int) -> None:
+    """After each reload; a member that is new is owed nothing, one that has gone is forgotten."""
+    tier, gone = members(3, 2, 1), Member("gone", 6)
+    scheduler = Scheduler([*tier, gone])
+    gone.available = False
+    taken: Counter[str] = Counter()
+    for number in range(1, 601):
+        taken[str(scheduler.turn())] += 1
+        if number % every == 0:
+            scheduler = Scheduler(tier, scheduler.owed())
+        for member in tier:
+            assert abs(taken[member.name] - number * member.weight / 6) < 1
+    assert set(tier) == set(scheduler.owed())
+
+
+def test_what_is_owed_is_told_without_a_change() -> None:
+    """Also where the turns are not kept."""
+    for given_weights in ((2, 1), (501, 500)):
+        told, untold = Scheduler(members(*given_weights)), Scheduler(members(*given_weights))
+        taken = []
+        for _ in range(20):
+            taken.append(str(told.turn()))
+            told.owed()
+        assert turns(untold, 20) == taken
+
+
 def test_who_comes_up_waits_for_those_who_were_before_it() -> None:
     """It has missed nothing, and they have."""
     tier = members(1, 1, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -44,6 +45,19 @@ def test_another_number_of_workers_changes_no_limit(make_pool: MakePool, before:
     pool.adopt(replace(pool.settings, workers=after, services=(parse_service(f"A=127.0.0.1:9,max={most}"),)))
     limits = [connections.limit for worker in pool.workers for connections in worker.connections.values()]
     assert [max(1, most // before)] * before == limits
+
+
+def test_reloads_leave_the_shares_as_they_are(make_pool: MakePool) -> None:
+    """Of services that stay, however often a file is read again."""
+    pool = make_pool("A=127.0.0.1:9:10:3", "B=127.0.0.1:9:10:2", "C=127.0.0.1:9:10:1")
+    taken: Counter[str] = Counter()
+    for number in range(60):
+        if number % 2 == 0:
+            pool.adopt(pool.settings)
+        upstream = pool.workers[0].plan.scheduler.turn()
+        assert upstream is not None
+        taken[upstream.name] += 1
+    assert {"A": 30, "B": 20, "C": 10} == taken
 
 
 def test_a_reload_that_waits_in_vain_leaves_no_worker_behind(

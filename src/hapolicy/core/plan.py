@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from hapolicy.core.affinity import key_of
 from hapolicy.core.protocol import Request, answer_of
@@ -12,13 +12,18 @@ from hapolicy.core.upstream import Upstream
 
 
 class Plan:
-    """The services of one configuration, in the order in which they are to be asked."""
+    """The services of one configuration, in the order in which they are to be asked.
 
-    def __init__(self, rules: RequestRules, upstreams: Sequence[Upstream]) -> None:
+    `owed` is what the scheduler of the plan before says: a reload changes nobody's share.
+    """
+
+    def __init__(
+        self, rules: RequestRules, upstreams: Sequence[Upstream], owed: Mapping[Upstream, float] | None = None
+    ) -> None:
         self.rules = rules
         self.deadline_s = rules.deadline_s
         self._affinity = rules.affinity
-        self.scheduler = Scheduler(upstreams)
+        self.scheduler = Scheduler(upstreams, owed)
         self.upstreams: tuple[Upstream, ...] = self.scheduler.members
         self.default_answer = answer_of(rules.default_action)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Generic, Protocol, TypeVar
 
@@ -54,18 +54,23 @@ T = TypeVar("T", bound=Schedulable)
 
 
 class Scheduler(Generic[T]):
-    """Chooses among the members for each request."""
+    """Chooses among the members for each request. `owed` is what another one said of them, before a reload."""
 
-    def __init__(self, members: Iterable[T]) -> None:
+    def __init__(self, members: Iterable[T], owed: Mapping[T, float] | None = None) -> None:
         self.members: tuple[T, ...] = tuple(sorted(members, key=lambda member: member.prio))
         self._tiers = [
-            _Tier(tuple(tier)) for _, tier in itertools.groupby(self.members, key=lambda member: member.prio)
+            _Tier(tuple(tier), owed or {})
+            for _, tier in itertools.groupby(self.members, key=lambda member: member.prio)
         ]
         self._taking: _Tier[T] | None = None  # the first tier with anybody available; None: to be found
 
     def changed(self) -> None:
         """A member came up, went down, fell silent, or has another weight."""
         self._taking = None
+
+    def owed(self) -> dict[T, float]:
+        """By how many turns each member is behind its share now."""
+        return {member: turns for tier in self._tiers for member, turns in tier.owed().items()}
 
     def turn(self) -> T | None:
         """Whose turn it is, None when nobody is available. Takes the turn."""
@@ -100,7 +105,7 @@ class Scheduler(Generic[T]):
 class _Tier(Generic[T]):
     """The members of one prio."""
 
-    def __init__(self, members: tuple[T, ...]) -> None:
+    def __init__(self, members: tuple[T, ...], owed: Mapping[T, float]) -> None:
         self._members = members
         self.sharing: tuple[T, ...] = ()  # those that have turns
         self.next: Callable[[], tuple[int, T]]  # how many of `_turns` have been taken, and whose turn it is
@@ -108,7 +113,7 @@ class _Tier(Generic[T]):
         self._cycle_at = 0  # where the cycle begins
         self._credit: list[int] = []  # of those that have turns, in parts of `_total`
         self._total = 1
-        self._owed: dict[T, float] = {}  # by how many turns each was behind its share at the last change
+        self._owed = {member: owed.get(member, 0.0) for member in members}  # at the last change
 
     def order(self, key: bytes | None) -> list[T]:
         """All members: by `key` or by turns, the silent ones last."""
@@ -120,7 +125,7 @@ class _Tier(Generic[T]):
 
     def begin_anew(self) -> None:
         """Somebody came or went: other turns, which begin with what each member is owed."""
-        self._settle()
+        self._owed = self.owed()
         up = [member for member in self._members if member.available]
         self.sharing = tuple([member for member in up if not member.silent] or up)
         self._turns, self._credit = [], []
@@ -129,7 +134,7 @@ class _Tier(Generic[T]):
         weights = _as_integers([member.weight for member in self.sharing])
         length, weights = sum(weights), [weight * _FINE for weight in weights]
         self._total = sum(weights)
-        self._credit = [round(self._owed.get(member, 0.0) * self._total) for member in self.sharing]
+        self._credit = [round(self._owed[member] * self._total) for member in self.sharing]
         turns = _smooth(self.sharing, weights, self._credit)
         if length > _CYCLE_MAX:
             self.next = ((0, member) for member in turns).__next__
@@ -137,24 +142,27 @@ class _Tier(Generic[T]):
         self._turns, self._cycle_at = _until_it_repeats(turns, self._credit, length)
         self._go_on_at(0)
 
-    def _settle(self) -> None:
-        """Note what each of those that have turns is owed."""
+    def owed(self) -> dict[T, float]:
+        """By how many turns each is behind its share; at most one, either way."""
         if self._turns:
-            taken, cycle = self.next()[0], self._turns[self._cycle_at :]
+            taken, cycle = self._taken(), self._turns[self._cycle_at :]
             due = [taken * cycle.count(m) / len(cycle) - self._turns[:taken].count(m) for m in self.sharing]
-            owed = [self._owed.get(member, 0.0) + turns for member, turns in zip(self.sharing, due, strict=True)]
+            owed = [self._owed[member] + turns for member, turns in zip(self.sharing, due, strict=True)]
         else:
             owed = [credit / self._total for credit in self._credit]
-        for member, turns in zip(self.sharing, owed, strict=True):
-            self._owed[member] = max(-1.0, min(1.0, turns))
+        now = {member: max(-1.0, min(1.0, turns)) for member, turns in zip(self.sharing, owed, strict=True)}
+        return self._owed | now
 
     def _coming(self) -> Sequence[T]:
         """Those who have turns, in the order in which they come."""
         if not self._turns:
             return self.sharing
+        return self._turns[self._taken() :] + self._turns[self._cycle_at :]
+
+    def _taken(self) -> int:
         taken = self.next()[0]
         self._go_on_at(taken)
-        return self._turns[taken:] + self._turns[self._cycle_at :]
+        return taken
 
     def _go_on_at(self, taken: int) -> None:
         turns = list(enumerate(self._turns))

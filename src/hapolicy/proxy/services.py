@@ -51,7 +51,7 @@ class Services:
         for upstream in known.values():
             if upstream not in upstreams:
                 self._retire(upstream)
-        return Plan(settings.requests, upstreams)
+        return Plan(settings.requests, upstreams, worker.plan.scheduler.owed())
 
     def _upstream(self, service: Service, settings: Settings, known: Upstream | None) -> Upstream:
         health, hedge = settings.health, settings.requests.hedge
