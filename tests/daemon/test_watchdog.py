@@ -58,6 +58,13 @@ def test_a_loop_that_stands_still(pool: Pool, log: EventLog, monkeypatch: pytest
         Watchdog([], pool, log).check()
 
 
+def test_a_loop_that_stood_still_with_the_process(pool: Pool, log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gets a moment to turn."""
+    ages = iter([6.0, 0.0])
+    monkeypatch.setattr(pool, "heartbeat_ages_s", lambda: {"worker-0": next(ages)})
+    Watchdog([], pool, log).check()
+
+
 def test_a_client_that_is_overdue(pool: Pool, log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
     """Far beyond its deadline."""
     monkeypatch.setattr(pool, "overdue_s", lambda: 5.5)

@@ -28,6 +28,7 @@ from hapolicy.proxy.pool import Pool
 _CONNECT_TIMEOUT_S = 5.0
 _OVERDUE_S = 5.0
 _STALLED_S = 5.0
+_TURN_S = 0.1  # when the process stood still the loops turn in no time
 
 # A check that failed may have met a passing want. Half of the time that is granted has passed since the last one, so
 # the next one must not come another half later.
@@ -79,15 +80,19 @@ class Watchdog:
 
     def check(self) -> None:
         """Return when all works; raise OSError or RuntimeError, or hang, when not."""
-        for name, age_s in self._pool.heartbeat_ages_s().items():
-            if age_s > _STALLED_S:
-                raise RuntimeError(f"the loop of {name} has not turned for {age_s:.1f} s")
+        if self._stalled():
+            self._stop.wait(_TURN_S)
+        for name, age_s in self._stalled().items():
+            raise RuntimeError(f"the loop of {name} has not turned for {age_s:.1f} s")
         if self._pool.has_room():
             for sock in self._sockets:
                 _connect_and_leave(sock)
         overdue_s = self._pool.overdue_s()
         if overdue_s > _OVERDUE_S:
             raise RuntimeError(f"a client waits for an answer {overdue_s:.1f} s beyond its deadline")
+
+    def _stalled(self) -> dict[str, float]:
+        return {name: age_s for name, age_s in self._pool.heartbeat_ages_s().items() if age_s > _STALLED_S}
 
 
 def _connect_and_leave(listening: socket.socket) -> None:
