@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -89,4 +91,27 @@ def test_closed_stdin_is_an_empty_one() -> None:
     done = subprocess.run(
         ["sh", "-c", 'exec "$@" <&-', "sh", *ARGV], capture_output=True, timeout=PATIENCE_S, check=False
     )
+    assert (0, b"") == (done.returncode, done.stdout)
+
+
+@pytest.mark.parametrize("arguments", [(), ("--stdio",)])
+@pytest.mark.parametrize("said", [b"", request()[:100]])
+def test_a_client_that_has_reset_already_leaves_no_process(arguments: tuple[str, ...], said: bytes) -> None:
+    """Before its hapolicy, just spawned, looks at stdin: that is no daemon then, and has nobody to wait for."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        ours = socket.create_connection(listening.getsockname())
+        theirs, _ = listening.accept()
+    ours.sendall(said)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    ours.close()
+    command = [sys.executable, "-m", "hapolicy", "-s", "A=unix:/nowhere", "--log", "syslog", *arguments]
+    with theirs:
+        done = subprocess.run(command, stdin=theirs, stdout=theirs, stderr=theirs, timeout=PATIENCE_S, check=False)
+    assert 0 == done.returncode
+
+
+def test_stdin_that_cannot_be_read_has_ended() -> None:
+    """It is open for writing only."""
+    with open(os.devnull, "wb") as stdin:
+        done = subprocess.run(ARGV, stdin=stdin, capture_output=True, timeout=PATIENCE_S, check=False)
     assert (0, b"") == (done.returncode, done.stdout)

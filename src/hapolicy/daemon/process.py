@@ -58,7 +58,7 @@ def stdin_is_connected_socket() -> bool:
     """Whether somebody is on stdin as spawn(8) or inetd would have it."""
     try:
         with socket.socket(fileno=os.dup(0)) as sock:
-            sock.getpeername()
+            # getpeername() knows no client that has reset in the meantime, and this is no daemon for that.
+            return sock.type is socket.SOCK_STREAM and not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     except OSError:
         return False
-    return True

@@ -97,13 +97,12 @@ def _wait_until_written(writer: threading.Thread, patience_s: float) -> None:
 
 
 def _copy_in(to: socket.socket) -> None:
-    try:
+    with contextlib.suppress(OSError):  # what cannot be read has ended, too
         # Python has no stdin where that was closed at the start; its number is another file's by now.
         while sys.stdin and (data := os.read(0, _COPY_BYTES)):
             to.sendall(data)
+    with contextlib.suppress(OSError):  # the worker has parted with the client
         to.shutdown(socket.SHUT_WR)
-    except OSError:
-        pass  # the worker has parted with the client
 
 
 def _copy_out(source: socket.socket) -> None:
