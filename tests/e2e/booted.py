@@ -62,7 +62,7 @@ exec "$@"
 
 # A policy service for in there; its arguments are the ports that it answers on, whatever it is asked.
 POLICY_SERVICE = """\
-import socketserver, sys, threading
+import os, socket, socketserver, sys, threading
 class Link(socketserver.StreamRequestHandler):
     def handle(self):
         for line in self.rfile:
@@ -72,6 +72,7 @@ class Server(socketserver.ThreadingTCPServer):
     daemon_threads = allow_reuse_address = True
 for port in sys.argv[1:]:
     threading.Thread(target=Server(("", int(port)), Link).serve_forever).start()
+socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
 """
 
 
@@ -112,9 +113,10 @@ class Booted:
         return [need("nsenter", "util-linux"), "--target", str(self._init), "--net", *words]
 
     def serve_policy(self, *ports: int) -> None:
-        """Run a policy service in there on these ports."""
+        """Have a policy service listen in there on these ports."""
         self.bare.path("/root/service.py").write_text(POLICY_SERVICE)
-        self.run("systemd-run", "--unit=service", "python3", "/root/service.py", *map(str, ports))
+        unit = ("--unit=service", "--service-type=notify")
+        self.run("systemd-run", *unit, "python3", "/root/service.py", *map(str, ports))
 
     def try_to(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a program in there to its end, whatever that is."""

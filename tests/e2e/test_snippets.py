@@ -110,7 +110,9 @@ def test_commands_on_a_booted_machine(machine: Booted) -> None:
             machine.run("sh", "-c", f"timeout 1 {filled_in(line)}", status=124)
         else:
             machine.run("sh", "-c", filled_in(line))
-        if "enable --now" in line:
+        if line.endswith("enable --now postgrey2"):
+            wait_until(lambda: machine.try_to("bash", "-c", ": </dev/tcp/127.0.0.1/10024").returncode == 0, line)
+        elif "enable --now" in line:
             wait_until(lambda: "2 of 2 services up" in machine.show("hapolicy", "StatusText"), "both services")
     assert "GREY2" in machine.run("hapolicyctl", "status")
     machine.run("systemctl", "stop", "hapolicy.socket", "hapolicy")
