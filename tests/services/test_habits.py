@@ -23,7 +23,7 @@ POISON = {"client_address": "203.0.113.9", "helo_name": "x" * 64 + ".example.net
 # Its name server does not answer; policyd-spf-perl gives up after 15 s.
 UNKNOWABLE = {"client_address": "203.0.113.10", "helo_name": "mail.silent.example", "sender": "a@silent.example"}
 # 10 is what a postmaster had who saw it; that takes half a minute.
-SPF_TIMEOUT_S = float(os.environ.get("HAPOLICY_TEST_SPF_TIMEOUT", "2"))
+SPF_TIMEOUT_S = float(os.environ.get("HAPOLICY_TEST_SPF_TIMEOUT", "4"))
 
 
 @pytest.fixture
