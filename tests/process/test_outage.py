@@ -90,13 +90,13 @@ def test_kill_9_of_one_of_two_services_loses_nothing() -> None:
         Daemon("-s", a.service(), "-s", b.service(), *COOLDOWN) as daemon,
         Load(daemon.address, 32) as load,
     ):
-        for _ in range(3):
+        for nth in range(1, 4):
             load.wait_answered(1000)
             a.kill()
+            daemon.wait_event("service.down", nth=nth, service="A")
             load.wait_answered(1000)
-            downs = len(daemon.events_of("service.down", service="A"))
             a.start()
-            daemon.wait_event("service.up", nth=downs, service="A")
+            daemon.wait_event("service.up", nth=nth, service="A")
         load.wait_answered(1000)
         load.check()
         assert [] == daemon.events_of("request.defaulted") + daemon.events_of("service.failed", service="B")
@@ -112,7 +112,7 @@ def test_a_service_recovers_with_every_kind_of_probe(probe: str) -> None:
         Sample("A") as a,
         Sample("B") as b,
         Daemon("-s", a.service(f":1:1:{timeout_s}"), "-s", b.service(":2"), "--probe", probe, *COOLDOWN) as daemon,
-        Load(daemon.address, 4, pause_s=0.01) as load,
+        Load(daemon.address, 4, pause_s=0.01, hosts=True) as load,  # without query probes each of three counts once
     ):
         load.wait_answered(50)
         a.pause()
@@ -147,8 +147,6 @@ def test_with_probe_off_one_live_request_is_the_trial() -> None:
         assert "answer_timeout" == failed["kind"]
         assert 0.54 <= failed["cooldown_s"] <= 0.66
         load.check()
-        # It was asked of B, too, once A had been silent for a second: the timeout is A's, the wait is shorter.
-        assert 1 >= sum(wait_s >= timeout_s / 2 for _, wait_s in load.tally.waits)
         assert 2 == a.stats()["requests"]
 
 

@@ -142,23 +142,25 @@ class Tally:
 class Load:
     """`connections` clients, each asking as soon as it was answered, each request with its own instance.
 
-    Right is a sample service's answer that names the instance. `pause_s` lies between a client's requests.
+    Right is a sample service's answer that names the instance. `pause_s` lies between a client's requests. With
+    `hosts` each client asks about mail of another sending host.
     """
 
-    def __init__(self, address: str, connections: int, pause_s: float = 0.0) -> None:
+    def __init__(self, address: str, connections: int, pause_s: float = 0.0, *, hosts: bool = False) -> None:
         self.tally = Tally()
         self._address = address
         self._pause_s = pause_s
         self._lock = threading.Lock()
         self._ending = threading.Event()
-        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(connections)]
+        mails = [{"client_address": f"198.51.100.{number}"} if hosts else {} for number in range(connections)]
+        self._threads = [threading.Thread(target=self._run, args=(mail,), daemon=True) for mail in mails]
 
-    def _run(self) -> None:
+    def _run(self, mail: dict[str, str]) -> None:
         while not self._ending.is_set():
             try:
                 with PolicyClient(self._address) as client:
                     while not self._ending.is_set():
-                        self._ask(client)
+                        self._ask(client, mail)
                         if self._pause_s:
                             self._ending.wait(self._pause_s)
             except AssertionError as error:
@@ -169,10 +171,10 @@ class Load:
                     self.tally.lost.append(repr(error))
                 self._ending.wait(0.05)  # a proxy that is gone must not be hammered
 
-    def _ask(self, client: PolicyClient) -> None:
+    def _ask(self, client: PolicyClient, mail: dict[str, str]) -> None:
         instance = new_instance()
         sent = time.monotonic()
-        words = client.ask(instance=instance).split()
+        words = client.ask(instance=instance, **mail).split()
         wait_s = time.monotonic() - sent
         with self._lock:
             self.tally.waits.append((sent, wait_s))
