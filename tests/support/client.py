@@ -70,11 +70,12 @@ class PolicyClient:
         self.link = connect(where, timeout_s) if isinstance(where, str) else where
         self.link.settimeout(timeout_s)
         self._buffer = b""
+        self.usual: dict[str, str] = {}  # attributes of each request that `ask` sends
 
     def ask(self, **attributes: str) -> str:
         """Send a request, with an instance of its own unless it is given one; returns the action."""
         attributes.setdefault("instance", new_instance())
-        self.send(request(**attributes))
+        self.send(request(**self.usual | attributes))
         return self.action()
 
     def send(self, data: bytes) -> None:
@@ -159,8 +160,9 @@ class Load:
         while not self._ending.is_set():
             try:
                 with PolicyClient(self._address) as client:
+                    client.usual = mail
                     while not self._ending.is_set():
-                        self._ask(client, mail)
+                        self._ask(client)
                         if self._pause_s:
                             self._ending.wait(self._pause_s)
             except AssertionError as error:
@@ -171,10 +173,10 @@ class Load:
                     self.tally.lost.append(repr(error))
                 self._ending.wait(0.05)  # a proxy that is gone must not be hammered
 
-    def _ask(self, client: PolicyClient, mail: dict[str, str]) -> None:
+    def _ask(self, client: PolicyClient) -> None:
         instance = new_instance()
         sent = time.monotonic()
-        words = client.ask(instance=instance, **mail).split()
+        words = client.ask(instance=instance).split()
         wait_s = time.monotonic() - sent
         with self._lock:
             self.tally.waits.append((sent, wait_s))
